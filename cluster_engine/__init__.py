@@ -1,0 +1,1 @@
+"""Exact hierarchical clustering of embedded episodes into lasting concepts, on Ray."""

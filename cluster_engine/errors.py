@@ -1,0 +1,74 @@
+"""The exception tree.
+
+::
+
+    ClusterEngineError
+    ├── ConfigError             a configuration key or value is not accepted
+    ├── InputError              the input cannot become episodes
+    │   ├── EpisodeFileError    a file cannot be read as Parquet or Arrow
+    │   ├── SchemaError         a column is missing or has an unsupported type
+    │   └── VectorError         a vector is not usable (names the row)
+    ├── CapacityError           the work does not fit; names the bytes and what would fit
+    ├── PlacementError          NUMA policy ``require`` could not be met
+    ├── PassError               the pairwise pass lost a tile for good
+    └── StoreError              the store cannot be read or written
+        ├── StoreFormatError    written by a newer format than this code knows
+        ├── StoreCorruptError   a file is missing or its checksum differs
+        └── CommitConflictError another writer published this version first
+
+Every class passes its fields to ``Exception.__init__``, so each pickles across Ray.
+"""
+
+from __future__ import annotations
+
+
+class ClusterEngineError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class ConfigError(ClusterEngineError):
+    """A configuration key or value is not accepted."""
+
+
+class InputError(ClusterEngineError):
+    """The input cannot become episodes."""
+
+
+class EpisodeFileError(InputError):
+    """A file cannot be read as Parquet or Arrow."""
+
+
+class SchemaError(InputError):
+    """A column is missing or has a type that cannot hold what it must."""
+
+
+class VectorError(InputError):
+    """A vector is not usable: not finite, zero under cosine, or of the wrong dimension."""
+
+
+class CapacityError(ClusterEngineError):
+    """The work does not fit in memory; nothing was allocated."""
+
+
+class PlacementError(ClusterEngineError):
+    """NUMA policy ``require`` was asked for and could not be met."""
+
+
+class PassError(ClusterEngineError):
+    """The pairwise pass could not deliver a planned tile."""
+
+
+class StoreError(ClusterEngineError):
+    """The store cannot be read or written."""
+
+
+class StoreFormatError(StoreError):
+    """The store was written by a newer format than this code knows; it was left untouched."""
+
+
+class StoreCorruptError(StoreError):
+    """A file of the store is missing or its checksum differs from the manifest."""
+
+
+class CommitConflictError(StoreError):
+    """Another writer published this version first; nothing was changed."""
