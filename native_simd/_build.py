@@ -1,0 +1,43 @@
+"""Builds the extension module ``native_simd._simd`` (cffi, API mode, stable ABI).
+
+Every C file is compiled with the same portable flags; a file for one instruction set enables it for itself.
+"""
+
+from pathlib import Path
+
+from cffi import FFI
+
+SOURCES = (
+    "cpu.c",
+    "dispatch.c",
+    "threads.c",
+    "pack.c",
+    "pairwise.c",
+    "chain.c",
+    "numa.c",
+    "kernels_scalar.c",
+    "kernels_avx2.c",
+    "kernels_avx512.c",
+    "kernels_neon.c",
+)
+# -ffp-contract=off: a multiplication and an addition stay two roundings unless the source says fma, so that all
+# compilers and instruction sets agree. -fno-math-errno lets sqrt be one instruction.
+COMPILE_ARGS = ("-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-Wall", "-Wextra", "-pthread")
+
+csrc = Path("native_simd/csrc")
+ffibuilder = FFI()
+ffibuilder.cdef((Path(__file__).parent / "csrc" / "native_simd.h").read_text(encoding="utf-8"))
+ffibuilder.set_source(
+    "native_simd._simd",
+    '#include "internal.h"',
+    sources=[str(csrc / name) for name in SOURCES],
+    depends=[str(csrc / "native_simd.h"), str(csrc / "internal.h")],
+    include_dirs=[str(csrc)],
+    extra_compile_args=list(COMPILE_ARGS),
+    extra_link_args=["-pthread"],
+    libraries=["m"],
+    py_limited_api=True,
+)
+
+if __name__ == "__main__":
+    ffibuilder.compile(verbose=True)

@@ -1,0 +1,124 @@
+/* AVX2 and FMA. Micro-kernels 6, 5 and 5 x 16: a panel of a, cut in three, against one panel of b.
+ *
+ * 12 (or 10) accumulators, 2 halves of b and 1 broadcast fill the 16 registers; 10 chains cover the 4-cycle latency
+ * of two FMA ports. BLOCK dimensions of a panel are 12 KiB: that of b stays in L1 while all of a passes. Between
+ * blocks the accumulators rest in c, which keeps each chain whole. */
+#include "internal.h"
+
+#if defined(__x86_64__)
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#include <immintrin.h>
+
+enum { BLOCK = 192, STRIDE = NS_TILE_ROWS, HALF = 8 };
+
+static inline __attribute__((always_inline)) __m256 step(__m256 a, __m256 b, __m256 acc, int squared_difference) {
+    if (!squared_difference) return _mm256_fmadd_ps(a, b, acc);
+    const __m256 t = _mm256_sub_ps(a, b);
+    return _mm256_fmadd_ps(t, t, acc);
+}
+
+static inline __attribute__((always_inline)) void micro(const float *a, const float *b, int64_t kc, float *c,
+                                                        int first, const int rows, const int sq) {
+    __m256 acc[6][2];
+#pragma GCC unroll 6
+    for (int r = 0; r < rows; r++) {
+        acc[r][0] = first ? _mm256_setzero_ps() : _mm256_loadu_ps(c + r * STRIDE);
+        acc[r][1] = first ? _mm256_setzero_ps() : _mm256_loadu_ps(c + r * STRIDE + HALF);
+    }
+    for (int64_t k = 0; k < kc; k++) {
+        const __m256 y0 = _mm256_loadu_ps(b + k * NS_LANES), y1 = _mm256_loadu_ps(b + k * NS_LANES + HALF);
+#pragma GCC unroll 6
+        for (int r = 0; r < rows; r++) {
+            const __m256 x = _mm256_broadcast_ss(a + k * NS_LANES + r);
+            acc[r][0] = step(x, y0, acc[r][0], sq);
+            acc[r][1] = step(x, y1, acc[r][1], sq);
+        }
+    }
+#pragma GCC unroll 6
+    for (int r = 0; r < rows; r++) {
+        _mm256_storeu_ps(c + r * STRIDE, acc[r][0]);
+        _mm256_storeu_ps(c + r * STRIDE + HALF, acc[r][1]);
+    }
+}
+
+static inline __attribute__((always_inline)) void tile(const float *a, const float *b, int64_t d, int64_t a_panels,
+                                                       int64_t b_panels, float *c, const int sq) {
+    const int64_t panel = NS_LANES * d;
+    for (int64_t k = 0; k < d; k += BLOCK) {
+        const int64_t kc = d - k < BLOCK ? d - k : BLOCK;
+        for (int64_t j = 0; j < b_panels; j++) {
+            const float *y = b + j * panel + k * NS_LANES;
+            for (int64_t i = 0; i < a_panels; i++) {
+                const float *x = a + i * panel + k * NS_LANES;
+                float *out = c + i * NS_LANES * STRIDE + j * NS_LANES;
+                micro(x, y, kc, out, k == 0, 6, sq);
+                micro(x + 6, y, kc, out + 6 * STRIDE, k == 0, 5, sq);
+                micro(x + 11, y, kc, out + 11 * STRIDE, k == 0, 5, sq);
+            }
+        }
+    }
+}
+
+static void tile_dot(const float *a, const float *b, int64_t d, int64_t a_panels, int64_t b_panels, float *c) {
+    tile(a, b, d, a_panels, b_panels, c, 0);
+}
+
+static void tile_sqeuclidean(const float *a, const float *b, int64_t d, int64_t a_panels, int64_t b_panels, float *c) {
+    tile(a, b, d, a_panels, b_panels, c, 1);
+}
+
+/* 4 x 4 blocks in 128-bit registers: the writes, not the shuffles, are what costs. */
+static void transpose(const float *in, int64_t in_stride, int64_t rows, int64_t columns, float *out,
+                      int64_t out_stride) {
+    const int64_t rows4 = rows & ~(int64_t)3, columns4 = columns & ~(int64_t)3;
+    for (int64_t j = 0; j < columns4; j += 4)
+        for (int64_t i = 0; i < rows4; i += 4) {
+            __m128 r0 = _mm_loadu_ps(in + i * in_stride + j), r1 = _mm_loadu_ps(in + (i + 1) * in_stride + j);
+            __m128 r2 = _mm_loadu_ps(in + (i + 2) * in_stride + j), r3 = _mm_loadu_ps(in + (i + 3) * in_stride + j);
+            _MM_TRANSPOSE4_PS(r0, r1, r2, r3);
+            _mm_storeu_ps(out + j * out_stride + i, r0);
+            _mm_storeu_ps(out + (j + 1) * out_stride + i, r1);
+            _mm_storeu_ps(out + (j + 2) * out_stride + i, r2);
+            _mm_storeu_ps(out + (j + 3) * out_stride + i, r3);
+        }
+    for (int64_t j = 0; j < columns; j++)
+        for (int64_t i = j < columns4 ? rows4 : 0; i < rows; i++) out[j * out_stride + i] = in[i * in_stride + j];
+}
+
+static float row_max(const float *row, const float *bias, int64_t n) {
+    const __m256 lowest = _mm256_set1_ps(-__builtin_inff());
+    __m256 best[4] = {lowest, lowest, lowest, lowest};
+    int64_t j = 0;
+    /* max(value, best) returns best when value is NaN: a dead column can hold anything */
+    for (; j + 32 <= n; j += 32)
+#pragma GCC unroll 4
+        for (int p = 0; p < 4; p++)
+            best[p] = _mm256_max_ps(
+                _mm256_add_ps(_mm256_loadu_ps(row + j + p * 8), _mm256_loadu_ps(bias + j + p * 8)), best[p]);
+    float lanes[8], top = -__builtin_inff();
+    _mm256_storeu_ps(lanes, _mm256_max_ps(_mm256_max_ps(best[0], best[1]), _mm256_max_ps(best[2], best[3])));
+    for (int p = 0; p < 8; p++) top = lanes[p] > top ? lanes[p] : top;
+    for (; j < n; j++) {
+        const float value = row[j] + bias[j];
+        top = value > top ? value : top;
+    }
+    return top;
+}
+
+static int64_t row_at_least(const float *row, const float *bias, int64_t n, float threshold, int32_t *found) {
+    const __m256 floor = _mm256_set1_ps(threshold);
+    int64_t count = 0, j = 0;
+    for (; j + 8 <= n; j += 8) {
+        const __m256 value = _mm256_add_ps(_mm256_loadu_ps(row + j), _mm256_loadu_ps(bias + j));
+        uint32_t hits = (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(value, floor, _CMP_GE_OQ));
+        for (; hits; hits &= hits - 1) found[count++] = (int32_t)(j + __builtin_ctz(hits));
+    }
+    for (; j < n; j++)
+        if (row[j] + bias[j] >= threshold) found[count++] = (int32_t)j;
+    return count;
+}
+
+const ns_kernels ns_kernels_avx2 = {"avx2", tile_dot, tile_sqeuclidean, transpose, row_max, row_at_least};
+#pragma GCC pop_options
+#endif

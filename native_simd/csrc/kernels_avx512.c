@@ -1,0 +1,124 @@
+/* AVX-512F. Micro-kernel 8 x 32: half a panel of a against two panels of b, 16 accumulators.
+ *
+ * 16 chains cover the 4-cycle latency of two FMA ports twice over. 8 broadcasts and 2 loads feed 16 FMAs, so a core
+ * with two loads a cycle waits on the FMAs alone. BLOCK dimensions of two panels of b are 24 KiB: they stay in L1
+ * while all of a passes. Between blocks the accumulators rest in c, which keeps each chain whole. */
+#include "internal.h"
+
+#if defined(__x86_64__)
+#pragma GCC push_options
+#pragma GCC target("avx512f")
+#include <immintrin.h>
+
+enum { ROWS = 8, BLOCK = 192, STRIDE = NS_TILE_ROWS };
+
+static inline __attribute__((always_inline)) __m512 step(__m512 a, __m512 b, __m512 acc, int squared_difference) {
+    if (!squared_difference) return _mm512_fmadd_ps(a, b, acc);
+    const __m512 t = _mm512_sub_ps(a, b);
+    return _mm512_fmadd_ps(t, t, acc);
+}
+
+/* `panels` (1 or 2) panels of b, `kc` dimensions; the b panels lie `b_stride` elements apart. */
+static inline __attribute__((always_inline)) void micro(const float *a, const float *b, int64_t b_stride, int64_t kc,
+                                                        float *c, int first, const int panels, const int sq) {
+    __m512 acc[ROWS][2];
+#pragma GCC unroll 8
+    for (int r = 0; r < ROWS; r++)
+#pragma GCC unroll 2
+        for (int p = 0; p < panels; p++)
+            acc[r][p] = first ? _mm512_setzero_ps() : _mm512_loadu_ps(c + r * STRIDE + p * NS_LANES);
+    for (int64_t k = 0; k < kc; k++) {
+        __m512 y[2];
+#pragma GCC unroll 2
+        for (int p = 0; p < panels; p++) y[p] = _mm512_loadu_ps(b + p * b_stride + k * NS_LANES);
+#pragma GCC unroll 8
+        for (int r = 0; r < ROWS; r++) {
+            const __m512 x = _mm512_set1_ps(a[k * NS_LANES + r]);
+#pragma GCC unroll 2
+            for (int p = 0; p < panels; p++) acc[r][p] = step(x, y[p], acc[r][p], sq);
+        }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < ROWS; r++)
+#pragma GCC unroll 2
+        for (int p = 0; p < panels; p++) _mm512_storeu_ps(c + r * STRIDE + p * NS_LANES, acc[r][p]);
+}
+
+static inline __attribute__((always_inline)) void tile(const float *a, const float *b, int64_t d, int64_t a_panels,
+                                                       int64_t b_panels, float *c, const int sq) {
+    const int64_t panel = NS_LANES * d;
+    for (int64_t k = 0; k < d; k += BLOCK) {
+        const int64_t kc = d - k < BLOCK ? d - k : BLOCK;
+        for (int64_t j = 0; j < b_panels; j += 2) {
+            const float *y = b + j * panel + k * NS_LANES;
+            for (int64_t i = 0; i < 2 * a_panels; i++) {
+                const float *x = a + (i / 2) * panel + k * NS_LANES + (i % 2) * ROWS;
+                float *out = c + i * ROWS * STRIDE + j * NS_LANES;
+                if (j + 1 < b_panels)
+                    micro(x, y, panel, kc, out, k == 0, 2, sq);
+                else
+                    micro(x, y, panel, kc, out, k == 0, 1, sq);
+            }
+        }
+    }
+}
+
+static void tile_dot(const float *a, const float *b, int64_t d, int64_t a_panels, int64_t b_panels, float *c) {
+    tile(a, b, d, a_panels, b_panels, c, 0);
+}
+
+static void tile_sqeuclidean(const float *a, const float *b, int64_t d, int64_t a_panels, int64_t b_panels, float *c) {
+    tile(a, b, d, a_panels, b_panels, c, 1);
+}
+
+/* 4 x 4 blocks in 128-bit registers: the writes, not the shuffles, are what costs. */
+static void transpose(const float *in, int64_t in_stride, int64_t rows, int64_t columns, float *out,
+                      int64_t out_stride) {
+    const int64_t rows4 = rows & ~(int64_t)3, columns4 = columns & ~(int64_t)3;
+    for (int64_t j = 0; j < columns4; j += 4)
+        for (int64_t i = 0; i < rows4; i += 4) {
+            __m128 r0 = _mm_loadu_ps(in + i * in_stride + j), r1 = _mm_loadu_ps(in + (i + 1) * in_stride + j);
+            __m128 r2 = _mm_loadu_ps(in + (i + 2) * in_stride + j), r3 = _mm_loadu_ps(in + (i + 3) * in_stride + j);
+            _MM_TRANSPOSE4_PS(r0, r1, r2, r3);
+            _mm_storeu_ps(out + j * out_stride + i, r0);
+            _mm_storeu_ps(out + (j + 1) * out_stride + i, r1);
+            _mm_storeu_ps(out + (j + 2) * out_stride + i, r2);
+            _mm_storeu_ps(out + (j + 3) * out_stride + i, r3);
+        }
+    for (int64_t j = 0; j < columns; j++)
+        for (int64_t i = j < columns4 ? rows4 : 0; i < rows; i++) out[j * out_stride + i] = in[i * in_stride + j];
+}
+
+static float row_max(const float *row, const float *bias, int64_t n) {
+    const __m512 lowest = _mm512_set1_ps(-__builtin_inff());
+    __m512 best[4] = {lowest, lowest, lowest, lowest};
+    int64_t j = 0;
+    /* max(value, best) returns best when value is NaN: a dead column can hold anything */
+    for (; j + 64 <= n; j += 64)
+#pragma GCC unroll 4
+        for (int p = 0; p < 4; p++)
+            best[p] = _mm512_max_ps(
+                _mm512_add_ps(_mm512_loadu_ps(row + j + p * 16), _mm512_loadu_ps(bias + j + p * 16)), best[p]);
+    for (; j < n; j += 16) {
+        const __mmask16 mask = n - j < 16 ? (__mmask16)((1u << (n - j)) - 1) : (__mmask16)0xffff;
+        const __m512 value = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, row + j), _mm512_maskz_loadu_ps(mask, bias + j));
+        best[0] = _mm512_mask_max_ps(best[0], mask, value, best[0]);
+    }
+    return _mm512_reduce_max_ps(_mm512_max_ps(_mm512_max_ps(best[0], best[1]), _mm512_max_ps(best[2], best[3])));
+}
+
+static int64_t row_at_least(const float *row, const float *bias, int64_t n, float threshold, int32_t *found) {
+    const __m512 floor = _mm512_set1_ps(threshold);
+    int64_t count = 0;
+    for (int64_t j = 0; j < n; j += 16) {
+        const __mmask16 mask = n - j < 16 ? (__mmask16)((1u << (n - j)) - 1) : (__mmask16)0xffff;
+        const __m512 value = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, row + j), _mm512_maskz_loadu_ps(mask, bias + j));
+        uint32_t hits = _mm512_mask_cmp_ps_mask(mask, value, floor, _CMP_GE_OQ);
+        for (; hits; hits &= hits - 1) found[count++] = (int32_t)(j + __builtin_ctz(hits));
+    }
+    return count;
+}
+
+const ns_kernels ns_kernels_avx512 = {"avx512", tile_dot, tile_sqeuclidean, transpose, row_max, row_at_least};
+#pragma GCC pop_options
+#endif

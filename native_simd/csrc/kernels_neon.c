@@ -1,0 +1,104 @@
+/* NEON (AArch64). Micro-kernel 4 x 16: a quarter panel of a against one panel of b, 16 accumulators.
+ *
+ * 16 chains cover a 4-cycle latency on four FMA pipes; one load brings four elements of a, used by lane. BLOCK
+ * dimensions of a panel are 12 KiB: that of b stays in L1 while all of a passes. */
+#include "internal.h"
+
+#if defined(__aarch64__)
+#include <arm_neon.h>
+
+enum { ROWS = 4, QUADS = 4, BLOCK = 192, STRIDE = NS_TILE_ROWS };
+
+static inline __attribute__((always_inline)) float32x4_t step(float32x4_t a, float32x4_t b, float32x4_t acc,
+                                                              int squared_difference) {
+    if (!squared_difference) return vfmaq_f32(acc, a, b);
+    const float32x4_t t = vsubq_f32(a, b);
+    return vfmaq_f32(acc, t, t);
+}
+
+static inline __attribute__((always_inline)) void micro(const float *a, const float *b, int64_t kc, float *c,
+                                                        int first, const int sq) {
+    float32x4_t acc[ROWS][QUADS];
+#pragma GCC unroll 4
+    for (int r = 0; r < ROWS; r++)
+#pragma GCC unroll 4
+        for (int q = 0; q < QUADS; q++) acc[r][q] = first ? vdupq_n_f32(0.0f) : vld1q_f32(c + r * STRIDE + q * 4);
+    for (int64_t k = 0; k < kc; k++) {
+        const float32x4_t x = vld1q_f32(a + k * NS_LANES);
+        const float32x4_t rows[ROWS] = {vdupq_laneq_f32(x, 0), vdupq_laneq_f32(x, 1), vdupq_laneq_f32(x, 2),
+                                        vdupq_laneq_f32(x, 3)};
+#pragma GCC unroll 4
+        for (int q = 0; q < QUADS; q++) {
+            const float32x4_t y = vld1q_f32(b + k * NS_LANES + q * 4);
+#pragma GCC unroll 4
+            for (int r = 0; r < ROWS; r++) acc[r][q] = step(rows[r], y, acc[r][q], sq);
+        }
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < ROWS; r++)
+#pragma GCC unroll 4
+        for (int q = 0; q < QUADS; q++) vst1q_f32(c + r * STRIDE + q * 4, acc[r][q]);
+}
+
+static inline __attribute__((always_inline)) void tile(const float *a, const float *b, int64_t d, int64_t a_panels,
+                                                       int64_t b_panels, float *c, const int sq) {
+    const int64_t panel = NS_LANES * d;
+    for (int64_t k = 0; k < d; k += BLOCK) {
+        const int64_t kc = d - k < BLOCK ? d - k : BLOCK;
+        for (int64_t j = 0; j < b_panels; j++)
+            for (int64_t i = 0; i < a_panels * 4; i++)
+                micro(a + (i / 4) * panel + k * NS_LANES + (i % 4) * ROWS, b + j * panel + k * NS_LANES, kc,
+                      c + i * ROWS * STRIDE + j * NS_LANES, k == 0, sq);
+    }
+}
+
+static void tile_dot(const float *a, const float *b, int64_t d, int64_t a_panels, int64_t b_panels, float *c) {
+    tile(a, b, d, a_panels, b_panels, c, 0);
+}
+
+static void tile_sqeuclidean(const float *a, const float *b, int64_t d, int64_t a_panels, int64_t b_panels, float *c) {
+    tile(a, b, d, a_panels, b_panels, c, 1);
+}
+
+static void transpose(const float *in, int64_t in_stride, int64_t rows, int64_t columns, float *out,
+                      int64_t out_stride) {
+    const int64_t rows4 = rows & ~(int64_t)3;
+    for (int64_t i = 0; i < rows4; i += 4)
+        for (int64_t j = 0; j < columns; j++) {
+            const float four[4] = {in[i * in_stride + j], in[(i + 1) * in_stride + j], in[(i + 2) * in_stride + j],
+                                   in[(i + 3) * in_stride + j]};
+            vst1q_f32(out + j * out_stride + i, vld1q_f32(four));
+        }
+    for (int64_t j = 0; j < columns; j++)
+        for (int64_t i = rows4; i < rows; i++) out[j * out_stride + i] = in[i * in_stride + j];
+}
+
+static float row_max(const float *row, const float *bias, int64_t n) {
+    float32x4_t best = vdupq_n_f32(-__builtin_inff());
+    int64_t j = 0;
+    /* "maxnm" ignores NaN: a dead column can hold anything */
+    for (; j + 4 <= n; j += 4) best = vmaxnmq_f32(vaddq_f32(vld1q_f32(row + j), vld1q_f32(bias + j)), best);
+    float top = vmaxnmvq_f32(best);
+    for (; j < n; j++) {
+        const float value = row[j] + bias[j];
+        top = value > top ? value : top;
+    }
+    return top;
+}
+
+static int64_t row_at_least(const float *row, const float *bias, int64_t n, float threshold, int32_t *found) {
+    const float32x4_t floor = vdupq_n_f32(threshold);
+    int64_t count = 0, j = 0;
+    for (; j + 4 <= n; j += 4) {
+        const float32x4_t value = vaddq_f32(vld1q_f32(row + j), vld1q_f32(bias + j));
+        if (!vmaxvq_u32(vcgeq_f32(value, floor))) continue;
+        for (int64_t l = j; l < j + 4; l++)
+            if (row[l] + bias[l] >= threshold) found[count++] = (int32_t)l;
+    }
+    for (; j < n; j++)
+        if (row[j] + bias[j] >= threshold) found[count++] = (int32_t)j;
+    return count;
+}
+
+const ns_kernels ns_kernels_neon = {"neon", tile_dot, tile_sqeuclidean, transpose, row_max, row_at_least};
+#endif

@@ -1,0 +1,75 @@
+/* The whole ABI of the native library. Free of preprocessor lines, so that cffi parses the very file that C includes.
+ *
+ * Conventions: n, m, d and strides count elements, never bytes. Functions return NS_OK (0) or one of the negative
+ * NS_E... codes, unless their comment says otherwise. Nothing here keeps global state: the instruction set is an
+ * argument. "Panels" are 16 vectors interleaved dimension by dimension: element k of vector v is
+ * panels[(v / 16) * 16 * d + k * 16 + v % 16]; lanes past the last vector are zero. */
+
+enum {
+    NS_OK = 0,
+    NS_E_ARGUMENT = -1, /* a size, stride or code that no caller of the typed layer can produce */
+    NS_E_ISA = -2,      /* this instruction set is not compiled in, or the CPU or the OS lacks it */
+    NS_E_MEMORY = -3,   /* an allocation or a thread failed */
+    NS_E_ROW = -4       /* a row is not usable; its index was written to *bad_row */
+};
+
+enum { NS_LANES = 16, NS_TILE_ROWS = 192 };
+
+/* Instruction sets, in rising order of preference. */
+enum { NS_SCALAR = 0, NS_NEON = 1, NS_AVX2 = 2, NS_AVX512 = 3, NS_N_ISAS = 4 };
+
+const char *ns_isa_name(int32_t isa);
+int32_t ns_isa_available(int32_t isa); /* 1 or 0: compiled in, and CPU (CPUID) and OS (XCR0) support it */
+
+/* Similarities: larger is closer. Every value is one chain over k = 0..d-1 of correctly rounded float32 operations. */
+enum {
+    NS_DOT = 0,         /* acc = fma(a_k, b_k, acc) */
+    NS_COSINE = 1,      /* the same, of vectors packed with normalize = 1, clamped to [-1, 1] */
+    NS_SQEUCLIDEAN = 2, /* t = a_k - b_k; acc = fma(t, t, acc); the value is -acc */
+    NS_EUCLIDEAN = 3    /* the value is -sqrt(acc) */
+};
+
+/* Packs n rows of d float32 (row i at rows + i * stride) into panels. Writes the float64 Euclidean norm of each row,
+ * summed in dimension order, to norms. With normalize, packs rows divided by their norm. NS_E_ROW: a norm that is not
+ * finite or above the float32 range, or, with normalize, below it (zero included). */
+int32_t ns_pack(const float *rows, int64_t n, int64_t d, int64_t stride, int32_t normalize, float *panels,
+                double *norms, int64_t *bad_row, int32_t threads);
+
+/* Similarities of the m vectors of a with the n vectors of b: out[i * out_stride + j]. If mirror is not NULL, also
+ * mirror[j * mirror_stride + i]. */
+int32_t ns_pairwise(int32_t isa, int32_t metric, const float *a, int64_t m, const float *b, int64_t n, int64_t d,
+                    float *out, int64_t out_stride, float *mirror, int64_t mirror_stride, int32_t threads);
+
+/* Tiles first_tile .. first_tile + n_tiles - 1 of the upper triangle of a with itself, each pair computed once and
+ * written to both halves of out. Tiles are NS_TILE_ROWS square and counted row by row. */
+int32_t ns_pairwise_symmetric(int32_t isa, int32_t metric, const float *a, int64_t n, int64_t d, int64_t first_tile,
+                              int64_t n_tiles, float *out, int64_t out_stride, int32_t threads);
+
+/* Linkage by nearest-neighbour chain on a square float32 similarity matrix, which is consumed. */
+enum { NS_AVERAGE = 0, NS_COMPLETE = 1, NS_SINGLE = 2, NS_WEIGHTED = 3, NS_WARD = 4 };
+
+typedef struct ns_chain ns_chain;
+
+/* counts: members of each leaf (> 0). sums (may be NULL): n x d float64, for average the sum of the members of each
+ * leaf, for weighted their mean, for ward the sum; it is consumed. With sums, merge similarities are recomputed in
+ * float64. With certify = 1 (average, weighted), every decision is taken in float64 among all candidates that the
+ * float32 matrix, whose entries are within value_error of exact and at most value_bound large, cannot tell apart.
+ * Returns NULL if memory is short. */
+ns_chain *ns_chain_create(int32_t isa, int32_t method, float *matrix, int64_t n, int64_t stride, const double *counts,
+                          double *sums, int64_t d, int32_t certify, double value_error, double value_bound);
+
+/* Performs up to max_merges merges; returns how many (0: the tree is complete). Merge t joins the clusters whose
+ * smallest leaves are first[t] < second[t]. */
+int64_t ns_chain_advance(ns_chain *chain, int64_t max_merges, int64_t *first, int64_t *second, double *similarity);
+
+/* scans, candidates compared in float64, entries fetched from newer rows, compactions */
+void ns_chain_counters(const ns_chain *chain, int64_t *counters);
+void ns_chain_destroy(ns_chain *chain);
+
+/* NUMA placement by plain system calls. Each returns >= 0, or -errno. */
+int32_t ns_mempolicy_set(int32_t mode, const uint64_t *node_mask, int32_t n_words); /* this thread */
+int32_t ns_mempolicy_get(int32_t *mode, uint64_t *node_mask, int32_t n_words);
+int32_t ns_memory_bind(void *address, int64_t n_bytes, int32_t mode, const uint64_t *node_mask, int32_t n_words,
+                       int32_t move);
+int32_t ns_page_nodes(const void *address, int64_t n_bytes, int32_t *nodes, int64_t n_pages);
+int32_t ns_cpu_node(int32_t *cpu, int32_t *node);

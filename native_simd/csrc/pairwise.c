@@ -1,0 +1,97 @@
+/* The pairwise pass: panels in, finished similarities out, one tile of 192 x 192 at a time.
+ *
+ * A tile's raw accumulators live in a buffer on the thread's stack (147 KiB, L2); finishing them (clamp, sign, root)
+ * and writing them out, once or twice, happens while they are there. Tile and panel sizes never change a bit. */
+#include <math.h>
+
+#include "internal.h"
+
+typedef struct {
+    const ns_kernels *kernels;
+    int32_t metric, symmetric;
+    const float *a, *b;
+    int64_t m, n, d, tile_columns, first_tile;
+    float *out, *mirror;
+    int64_t out_stride, mirror_stride;
+} pass;
+
+static int64_t least(int64_t x, int64_t y) { return x < y ? x : y; }
+
+static void finish(int32_t metric, float *tile, int64_t rows, int64_t columns) {
+    for (int64_t i = 0; i < rows; i++) {
+        float *row = tile + i * NS_TILE_ROWS;
+        switch (metric) {
+            case NS_COSINE:
+                for (int64_t j = 0; j < columns; j++) {
+                    const float low = row[j] < -1.0f ? -1.0f : row[j];
+                    row[j] = low > 1.0f ? 1.0f : low;
+                }
+                break;
+            case NS_SQEUCLIDEAN:
+                for (int64_t j = 0; j < columns; j++) row[j] = -row[j];
+                break;
+            case NS_EUCLIDEAN:
+                for (int64_t j = 0; j < columns; j++) row[j] = -sqrtf(row[j]);
+                break;
+            default: break;
+        }
+    }
+}
+
+static void compute_tile(const pass *p, int64_t tile_row, int64_t tile_column) {
+    _Alignas(64) float tile[NS_TILE_ROWS * NS_TILE_ROWS];
+    const int64_t i0 = tile_row * NS_TILE_ROWS, j0 = tile_column * NS_TILE_ROWS;
+    const int64_t rows = least(NS_TILE_ROWS, p->m - i0), columns = least(NS_TILE_ROWS, p->n - j0);
+    const int euclidean = p->metric == NS_SQEUCLIDEAN || p->metric == NS_EUCLIDEAN;
+    (euclidean ? p->kernels->tile_sqeuclidean : p->kernels->tile_dot)(
+        p->a + i0 * p->d, p->b + j0 * p->d, p->d, (rows + NS_LANES - 1) / NS_LANES,
+        (columns + NS_LANES - 1) / NS_LANES, tile);
+    finish(p->metric, tile, rows, columns);
+    for (int64_t i = 0; i < rows; i++)
+        __builtin_memcpy(p->out + (i0 + i) * p->out_stride + j0, tile + i * NS_TILE_ROWS,
+                         sizeof(float) * (size_t)columns);
+    if (p->mirror && !(p->symmetric && tile_row == tile_column))
+        p->kernels->transpose(tile, NS_TILE_ROWS, rows, columns, p->mirror + j0 * p->mirror_stride + i0,
+                              p->mirror_stride);
+}
+
+static void rectangular_item(void *context, int64_t item) {
+    const pass *p = context;
+    compute_tile(p, item / p->tile_columns, item % p->tile_columns);
+}
+
+/* Tile number t of the upper triangle, row by row: row r starts at r * (2 c - r + 1) / 2 of c tile columns. */
+static void symmetric_item(void *context, int64_t item) {
+    const pass *p = context;
+    const int64_t t = p->first_tile + item, c = p->tile_columns;
+    const double edge = (double)(2 * c + 1);
+    int64_t r = (int64_t)((edge - sqrt(edge * edge - 8.0 * (double)t)) / 2.0);
+    while (r > 0 && r * (2 * c - r + 1) / 2 > t) r--;
+    while ((r + 1) * (2 * c - r) / 2 <= t) r++;
+    compute_tile(p, r, r + t - r * (2 * c - r + 1) / 2);
+}
+
+static int64_t tiles(int64_t n) { return (n + NS_TILE_ROWS - 1) / NS_TILE_ROWS; }
+
+int32_t ns_pairwise(int32_t isa, int32_t metric, const float *a, int64_t m, const float *b, int64_t n, int64_t d,
+                    float *out, int64_t out_stride, float *mirror, int64_t mirror_stride, int32_t threads) {
+    const ns_kernels *kernels = ns_table(isa);
+    if (!kernels) return NS_E_ISA;
+    if (metric < NS_DOT || metric > NS_EUCLIDEAN || m < 0 || n < 0 || d < 1 || out_stride < n ||
+        (mirror && mirror_stride < m) || threads < 1)
+        return NS_E_ARGUMENT;
+    pass p = {kernels, metric, 0, a, b, m, n, d, tiles(n), 0, out, mirror, out_stride, mirror_stride};
+    return ns_parallel(rectangular_item, &p, tiles(m) * tiles(n), threads);
+}
+
+int32_t ns_pairwise_symmetric(int32_t isa, int32_t metric, const float *a, int64_t n, int64_t d, int64_t first_tile,
+                              int64_t n_tiles, float *out, int64_t out_stride, int32_t threads) {
+    const ns_kernels *kernels = ns_table(isa);
+    if (!kernels) return NS_E_ISA;
+    const int64_t c = tiles(n), all = c * (c + 1) / 2;
+    if (metric < NS_DOT || metric > NS_EUCLIDEAN || n < 0 || d < 1 || out_stride < n || threads < 1 ||
+        first_tile < 0 || n_tiles < 0 || first_tile + n_tiles > all)
+        return NS_E_ARGUMENT;
+    pass p = {kernels, metric, 1, a, a, n, n, d, c, first_tile, out, out, out_stride, out_stride};
+    return ns_parallel(symmetric_item, &p, n_tiles, threads);
+}
