@@ -1,0 +1,114 @@
+"""The system calls that change a local store: the only module of the package that makes them.
+
+Owns durability: after a function here returns, what it says is on disk survives a loss of power. Every ``OSError`` that
+leaves this module carries its path. Refuses to know what is in the files.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from typing_extensions import Buffer
+
+
+@contextmanager
+def create_file(path: Path) -> Iterator[Callable[[Buffer], None]]:
+    """Create the file ``path``, which must not exist, and give a function that appends bytes to it.
+
+    When the block ends without an error, the content is durable; the name is durable after `sync_directory`.
+    """
+    with _naming(path):
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            yield lambda data: _write_all(fd, data)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in the directory ``path`` durable."""
+    with _naming(path):
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def make_directory(path: Path) -> None:
+    """Make the directory ``path`` and its missing parents, durably; it may exist."""
+    missing = [directory for directory in (path, *path.parents) if not directory.is_dir()]
+    for directory in reversed(missing):
+        try:
+            os.mkdir(directory)  # noqa: PTH102 - every change goes through `os`, where the crash tests count them
+        except FileExistsError:
+            if not directory.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(directory)) from None
+        sync_directory(directory.parent)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Rename ``source`` to ``target`` within one directory, durably."""
+    os.rename(source, target)  # noqa: PTH104 - see make_directory
+    sync_directory(target.parent)
+
+
+def publish(source: Path, target: Path) -> None:
+    """Give ``source`` the second name ``target``, durably; never replace what is there.
+
+    A link is atomic, and unlike a rename it fails if the target exists.
+
+    Raises
+    ------
+    FileExistsError
+        If ``target`` exists and is not ``source``. (It is ``source`` when a network filesystem lost the reply to the
+        first call and repeated it.)
+    """
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        if not source.samefile(target):
+            raise
+    sync_directory(target.parent)
+
+
+def remove_file(path: Path) -> None:
+    """Remove the file ``path``; it may be gone."""
+    with suppress(FileNotFoundError):
+        os.unlink(path)  # noqa: PTH108 - see make_directory
+
+
+def remove_directory(path: Path) -> None:
+    """Remove the directory ``path`` and the files in it."""
+    for file in sorted(path.iterdir()):
+        remove_file(file)
+    os.rmdir(path)  # noqa: PTH106 - see make_directory
+
+
+def _write_all(fd: int, data: Buffer) -> None:
+    """Write all of ``data``: a short write is continued, and shows its cause at the next call."""
+    rest = memoryview(data).cast("B")
+    while rest:
+        n_bytes = os.write(fd, rest)
+        if n_bytes == 0:
+            raise OSError(errno.EIO, "a write made no progress")
+        rest = rest[n_bytes:]
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Put ``path`` into an ``OSError`` of a call that only knew a descriptor."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise

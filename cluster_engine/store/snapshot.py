@@ -1,0 +1,195 @@
+"""`ConceptStore`: one version of a store, read-only.
+
+Owns the checking of what is read. Refuses to write.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cluster_engine.errors import StoreCorruptError, StoreError
+from cluster_engine.store.catalog import list_versions, read_history, read_manifest
+from cluster_engine.store.location import Location, StoreUri, locate
+from cluster_engine.store.search import CentroidIndex, Neighbours
+from cluster_engine.store.tables import TABLE_NAMES, read_table
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from cluster_engine.store.manifest import Manifest
+
+
+class ConceptStore:
+    """One version of a store. Later commits do not change what it shows; `open` again to see them.
+
+    Sizes of files are checked at `open` and at every read, checksums at the first read of each file.
+
+    Attributes
+    ----------
+    uri : str
+        Where the store is.
+    version : int
+        Number of the version, from 1.
+    slot : str or None
+        The batch that made the version.
+    manifest : Manifest
+        Names, sizes, rows and checksums of its files.
+    """
+
+    def __init__(self, location: Location, manifest: Manifest) -> None:
+        self.uri = location.uri
+        self.version = manifest.version
+        self.slot = manifest.slot
+        self.manifest = manifest
+        self._location = location
+        self._verified: set[str] = set()
+
+    @classmethod
+    def open(cls, uri: StoreUri, *, version: int | None = None) -> ConceptStore:
+        """Open a version of the store at ``uri``: the current one unless ``version`` is given.
+
+        Raises
+        ------
+        StoreError
+            If nothing was committed there yet, or there is no such version.
+        StoreFormatError
+            If the current version has a format that this code does not know.
+        StoreCorruptError
+            If a manifest is damaged, or a file is missing or has the wrong size.
+        """
+        location = locate(uri)
+        versions = list_versions(location)
+        if not versions:
+            raise StoreError(f"no store at {location.uri} yet: no version was committed there; run consolidate first")
+        manifest = read_manifest(location, versions[-1])
+        if version is not None and version != manifest.version:
+            if version not in versions:
+                raise StoreError(
+                    f"the store {location.uri} has no version {version}; it has {versions[0]} to {versions[-1]}"
+                )
+            manifest = read_manifest(location, version)
+        store = cls(location, manifest)
+        store._check_sizes()
+        return store
+
+    def episodes(self) -> pa.Table:
+        """Return the episodes: episode_id, time, importance, text (if any), vector; by episode_id."""
+        return self._table("episodes")
+
+    def concepts(self) -> pa.Table:
+        """Return the concepts, with their centroids and exemplars; by size descending, then concept_id."""
+        return self._table("concepts")
+
+    def bindings(self) -> pa.Table:
+        """Return the bindings: concept_id, episode_id, strength, contribution; by concept_id, then episode_id."""
+        return self._table("bindings")
+
+    def hierarchy(self) -> pa.Table:
+        """Return the merges above the cut: node_id, left_id, right_id, distance, n_episodes."""
+        return self._table("hierarchy")
+
+    def dendrogram(self) -> pa.Table:
+        """Return all merges in SciPy's layout, over episodes in order of id: left, right, distance, n_episodes."""
+        return self._table("dendrogram")
+
+    def quarantine(self) -> pa.Table:
+        """Return the rows of the input that were refused: file, row_number, episode_id, reason, detail."""
+        return self._table("quarantine")
+
+    def report(self) -> pa.Table:
+        """Return the one row of facts about the run that made the version."""
+        return self._table("report")
+
+    def search(self, vectors: ArrayLike, k: int = 10) -> Neighbours:
+        """Return the concepts whose centroids are nearest to each vector by cosine.
+
+        Exhaustive and exact: O(q n d). The centroids stay in memory after the first call.
+
+        Parameters
+        ----------
+        vectors
+            (q, d) real numbers, finite, not zero.
+        k
+            How many concepts per vector, at least 1. Of n concepts, min(k, n) are found.
+
+        Returns
+        -------
+        Neighbours
+            By similarity descending, then by concept id.
+
+        Raises
+        ------
+        ValueError
+            If ``k`` or the shape or the dtype of ``vectors`` is wrong.
+        VectorError
+            If a vector is zero or not finite; names the row.
+        """
+        return self._centroid_index.search(vectors, k)
+
+    def history(self) -> pa.Table:
+        """Return the versions of the store as it is now, one row each, ascending.
+
+        Columns: version, slot, engine_version, n_episodes, n_concepts, n_bindings, n_quarantined, n_bytes,
+        content_sha256 (equal for versions with equal results).
+        """
+        return read_history(self._location)
+
+    def verify(self) -> None:
+        """Read every file of the version and check its size and checksum.
+
+        Raises
+        ------
+        StoreCorruptError
+            Naming every file that differs.
+        """
+        if problems := [problem for name in TABLE_NAMES if (problem := self._find_problem(name))]:
+            raise StoreCorruptError("; ".join(problems))
+
+    @cached_property
+    def _centroid_index(self) -> CentroidIndex:
+        concepts = self._table("concepts", ["concept_id", "centroid"]).combine_chunks()
+        dimension = cast("pa.FixedSizeListType[Any, Any]", concepts.schema.field("centroid").type).list_size
+        flat = np.asarray(pc.list_flatten(concepts["centroid"]), np.float32)
+        return CentroidIndex(np.asarray(concepts["concept_id"], np.int64), flat.reshape(-1, dimension))
+
+    def _check_sizes(self) -> None:
+        paths = [self.manifest.path(name) for name in TABLE_NAMES]
+        for name, path, size in zip(TABLE_NAMES, paths, self._location.sizes_bytes(paths), strict=True):
+            if size != self.manifest.file(name).n_bytes:
+                got = "no file" if size is None else f"{size} bytes"
+                raise StoreCorruptError(f"{self._full(path)}: want {self.manifest.file(name).n_bytes} bytes, got {got}")
+
+    def _table(self, name: str, columns: list[str] | None = None) -> pa.Table:
+        path = self.manifest.path(name)
+        data = self._location.read(path)
+        if name not in self._verified or data.size != self.manifest.file(name).n_bytes:
+            self._check(name, data)
+        try:
+            return read_table(data, columns)
+        except (pa.ArrowException, OSError) as error:
+            raise StoreCorruptError(f"{self._full(path)} has the right checksum but is not Parquet: {error}") from error
+
+    def _find_problem(self, name: str) -> str | None:
+        try:
+            self._check(name, self._location.read(self.manifest.path(name)))
+        except StoreError as error:
+            return str(error)
+        return None
+
+    def _check(self, name: str, data: pa.Buffer) -> None:
+        want, path = self.manifest.file(name), self._full(self.manifest.path(name))
+        if data.size != want.n_bytes:
+            raise StoreCorruptError(f"{path}: want {want.n_bytes} bytes, got {data.size} bytes")
+        got = hashlib.sha256(data).hexdigest()
+        if got != want.sha256:
+            raise StoreCorruptError(f"{path}: want sha256 {want.sha256}, got {got}")
+        self._verified.add(name)
+
+    def _full(self, path: str) -> str:
+        return f"{self._location.root}/{path}"
