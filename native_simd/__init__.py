@@ -34,14 +34,15 @@ __all__ = [
     "active_isa",
     "available_isas",
     "count_tiles",
+    "norms",
     "pack",
     "pairwise",
     "pairwise_symmetric",
     "similarity",
 ]
 
-LANES: int = lib.NS_LANES
-TILE_ROWS: int = lib.NS_TILE_ROWS
+LANES: int = int(lib.NS_LANES)
+TILE_ROWS: int = int(lib.NS_TILE_ROWS)
 
 Metric = Literal["dot", "cosine", "sqeuclidean", "euclidean"]
 Method = Literal["average", "complete", "single", "weighted", "ward"]
@@ -95,7 +96,9 @@ def active_isa() -> str:
     if not forced:
         return offered[-1]
     if forced not in offered:
-        raise IsaUnavailableError(f"CLUSTER_ENGINE_ISA={forced!r} is not available here; available: {', '.join(offered)}")
+        raise IsaUnavailableError(
+            f"CLUSTER_ENGINE_ISA={forced!r} is not available here; available: {', '.join(offered)}"
+        )
     return forced
 
 
@@ -120,7 +123,9 @@ def _vectors(x: object, name: str) -> Float32Array:
         raise TypeError(f"{name} must be a float32 array of shape (n, d), got {kind}")
     if x.shape[1] < 1:
         raise ValueError(f"{name} must have at least one dimension, got shape {x.shape}")
-    unit_rows = x.strides[1] == x.itemsize and x.strides[0] >= x.itemsize * x.shape[1] and x.strides[0] % x.itemsize == 0
+    unit_rows = (
+        x.strides[1] == x.itemsize and x.strides[0] >= x.itemsize * x.shape[1] and x.strides[0] % x.itemsize == 0
+    )
     return x if unit_rows else np.ascontiguousarray(x)
 
 
@@ -146,7 +151,7 @@ def _output(out: object, shape: tuple[int, int], name: str) -> Float32Array:
 
 
 def _stride(array: Float32Array) -> int:
-    return max(array.strides[0] // array.itemsize, array.shape[1])
+    return int(max(array.strides[0] // array.itemsize, array.shape[1]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +182,9 @@ class PackedVectors:
         if start % LANES or not 0 <= start <= stop <= self.n:
             raise ValueError(f"rows {start}:{stop} of {self.n} are not a range that starts at a panel")
         end = -(-stop // LANES) * LANES
-        return PackedVectors(self.panels[start * self.d : end * self.d], self.norms[start:stop], stop - start, self.d, self.unit)
+        return PackedVectors(
+            self.panels[start * self.d : end * self.d], self.norms[start:stop], stop - start, self.d, self.unit
+        )
 
 
 def _aligned(n_elements: int) -> Float32Array:
@@ -207,17 +214,47 @@ def pack(vectors: Float32Array, *, unit: bool = False, threads: int = 1) -> Pack
     x = _vectors(vectors, "vectors")
     n, d = x.shape
     panels = _aligned(-(-n // LANES) * LANES * d)
-    norms = np.empty(n, np.float64)
+    norms_ = _packed(x, panels, unit=unit, threads=threads)
+    return PackedVectors(panels, norms_, n, d, unit)
+
+
+def norms(vectors: Float32Array, *, unit: bool = False, threads: int = 1) -> Float64Array:
+    """Return the Euclidean norms of the rows, float64, summed in dimension order; same checks as :func:`pack`.
+
+    Parameters
+    ----------
+    vectors : ndarray of float32, shape (n, d)
+    unit : bool
+        Refuse rows that cannot be divided by their norm.
+
+    Raises
+    ------
+    RowError
+        As :func:`pack`.
+    """
+    return _packed(_vectors(vectors, "vectors"), None, unit=unit, threads=threads)
+
+
+def _packed(x: Float32Array, panels: Float32Array | None, *, unit: bool, threads: int) -> Float64Array:
+    n, d = x.shape
+    norms_ = np.empty(n, np.float64)
     bad_row = ffi.new("int64_t *")
     status = lib.ns_pack(
-        _pointer(x, "float *"), n, d, _stride(x), int(unit), _pointer(panels, "float *"),
-        _pointer(norms, "double *"), bad_row, _threads(threads),
-    )  # fmt: skip
+        _pointer(x, "float *"),
+        n,
+        d,
+        _stride(x),
+        int(unit),
+        ffi.NULL if panels is None else _pointer(panels, "float *"),
+        _pointer(norms_, "double *"),
+        bad_row,
+        _threads(threads),
+    )
     if status == lib.NS_E_ROW:
         row = int(bad_row[0])
         raise RowError(row, _row_fault(x[row]))
     _check(status)
-    return PackedVectors(panels, norms, n, d, unit)
+    return norms_
 
 
 def _row_fault(row: Float32Array) -> str:
@@ -259,11 +296,19 @@ def pairwise(
     reverse = None if mirror is None else _output(mirror, (b.n, a.n), "mirror")
     _check(
         lib.ns_pairwise(
-            _isa(), _metric(metric), _pointer(a.panels, "float *"), a.n, _pointer(b.panels, "float *"), b.n, a.d,
-            _pointer(out, "float *"), _stride(out),
-            ffi.NULL if reverse is None else _pointer(reverse, "float *"), 0 if reverse is None else _stride(reverse),
+            _isa(),
+            _metric(metric),
+            _pointer(a.panels, "float *"),
+            a.n,
+            _pointer(b.panels, "float *"),
+            b.n,
+            a.d,
+            _pointer(out, "float *"),
+            _stride(out),
+            ffi.NULL if reverse is None else _pointer(reverse, "float *"),
+            0 if reverse is None else _stride(reverse),
             _threads(threads),
-        )  # fmt: skip
+        )
     )
 
 
@@ -303,9 +348,17 @@ def pairwise_symmetric(
         raise ValueError(f"tiles {first}:{stop} are outside 0:{count_tiles(a.n)}")
     _check(
         lib.ns_pairwise_symmetric(
-            _isa(), _metric(metric), _pointer(a.panels, "float *"), a.n, a.d, first, stop - first,
-            _pointer(out, "float *"), _stride(out), _threads(threads),
-        )  # fmt: skip
+            _isa(),
+            _metric(metric),
+            _pointer(a.panels, "float *"),
+            a.n,
+            a.d,
+            first,
+            stop - first,
+            _pointer(out, "float *"),
+            _stride(out),
+            _threads(threads),
+        )
     )
 
 
@@ -339,8 +392,8 @@ def similarity(
 
     Notes
     -----
-    Against exact arithmetic the error of a dot product is at most ``g(d) * sum(abs(a * b))``, ``g(d) = d u / (1 - d u)``,
-    ``u = 2**-24`` (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.1).
+    Against exact arithmetic the error of a dot product is at most ``g(d) * sum(abs(a * b))``,
+    ``g(d) = d u / (1 - d u)``, ``u = 2**-24`` (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.1).
     """
     unit = metric == "cosine"
     packed_a, packed_b = pack(a, unit=unit, threads=threads), pack(b, unit=unit, threads=threads)
@@ -399,7 +452,9 @@ class NearestNeighbourChain:
         self._counts = np.ascontiguousarray(counts, np.float64)
         if n < 1 or self._counts.shape != (n,) or not (self._counts > 0).all():
             raise ValueError(f"counts must hold a positive number for each of {n} leaves")
-        if sums is not None and (sums.dtype != np.float64 or sums.ndim != 2 or len(sums) != n or not sums.flags.c_contiguous):
+        if sums is not None and (
+            sums.dtype != np.float64 or sums.ndim != 2 or len(sums) != n or not sums.flags.c_contiguous
+        ):
             raise ValueError(f"sums must be a C-contiguous float64 array of {n} rows")
         certify = value_error is not None
         if certify and (sums is None or method not in ("average", "weighted")):
@@ -407,10 +462,18 @@ class NearestNeighbourChain:
         self._sums = sums
         self.n_leaves = n
         handle = lib.ns_chain_create(
-            _isa(), _METHODS[method], _pointer(matrix, "float *"), n, _stride(matrix),
-            _pointer(self._counts, "double *"), ffi.NULL if sums is None else _pointer(sums, "double *"),
-            0 if sums is None else sums.shape[1], int(certify), value_error or 0.0, value_bound,
-        )  # fmt: skip
+            _isa(),
+            _METHODS[method],
+            _pointer(matrix, "float *"),
+            n,
+            _stride(matrix),
+            _pointer(self._counts, "double *"),
+            ffi.NULL if sums is None else _pointer(sums, "double *"),
+            0 if sums is None else sums.shape[1],
+            int(certify),
+            value_error or 0.0,
+            value_bound,
+        )
         if handle == ffi.NULL:
             raise MemoryError(f"no memory for the chain over {n} leaves")
         self._handle = ffi.gc(handle, lib.ns_chain_destroy)
@@ -423,9 +486,12 @@ class NearestNeighbourChain:
         first, second = np.empty(max_merges, np.int64), np.empty(max_merges, np.int64)
         values = np.empty(max_merges, np.float64)
         done = lib.ns_chain_advance(
-            self._handle, max_merges, _pointer(first, "int64_t *"), _pointer(second, "int64_t *"),
+            self._handle,
+            max_merges,
+            _pointer(first, "int64_t *"),
+            _pointer(second, "int64_t *"),
             _pointer(values, "double *"),
-        )  # fmt: skip
+        )
         return first[:done], second[:done], values[:done]
 
     def counters(self) -> ChainCounters:

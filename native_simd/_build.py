@@ -22,7 +22,16 @@ SOURCES = (
 )
 # -ffp-contract=off: a multiplication and an addition stay two roundings unless the source says fma, so that all
 # compilers and instruction sets agree. -fno-math-errno lets sqrt be one instruction.
-COMPILE_ARGS = ("-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-Wall", "-Wextra", "-pthread")
+COMPILE_ARGS = (
+    "-std=gnu11",
+    "-O3",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fvisibility=hidden",
+    "-Wall",
+    "-Wextra",
+    "-pthread",
+)
 
 csrc = Path("native_simd/csrc")
 ffibuilder = FFI()

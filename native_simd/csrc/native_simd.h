@@ -29,7 +29,7 @@ enum {
     NS_EUCLIDEAN = 3    /* the value is -sqrt(acc) */
 };
 
-/* Packs n rows of d float32 (row i at rows + i * stride) into panels. Writes the float64 Euclidean norm of each row,
+/* Packs n rows of d float32 (row i at rows + i * stride) into panels (NULL: norms only). Writes the float64 Euclidean norm of each row,
  * summed in dimension order, to norms. With normalize, packs rows divided by their norm. NS_E_ROW: a norm that is not
  * finite or above the float32 range, or, with normalize, below it (zero included). */
 int32_t ns_pack(const float *rows, int64_t n, int64_t d, int64_t stride, int32_t normalize, float *panels,

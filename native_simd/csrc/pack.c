@@ -35,9 +35,10 @@ static void panel_norms(const packing *p, int64_t first, int64_t lanes, double *
 static void pack_panel(void *context, int64_t panel) {
     packing *p = context;
     const int64_t first = panel * NS_LANES, lanes = p->n - first < NS_LANES ? p->n - first : NS_LANES;
-    float *out = p->panels + first * p->d;
     double scale[NS_LANES];
     panel_norms(p, first, lanes, p->norms);
+    if (!p->panels) return;
+    float *out = p->panels + first * p->d;
     for (int64_t v = 0; v < lanes; v++) scale[v] = p->normalize ? 1.0 / p->norms[first + v] : 1.0;
     if (lanes < NS_LANES) memset(out, 0, sizeof(float) * NS_LANES * (size_t)p->d);
     for (int64_t k0 = 0; k0 < p->d; k0 += BLOCK) {

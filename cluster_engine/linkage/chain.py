@@ -1,0 +1,90 @@
+"""Runs the native nearest-neighbour chain over a filled matrix. Sequential: each merge depends on the one before."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import native_simd
+from cluster_engine.linkage.dendrogram import Merges
+from cluster_engine.progress import Phase, Reporter
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cluster_engine.linkage.criterion import Criterion
+
+_LOG = logging.getLogger(__name__)
+_MERGES_PER_REPORT = 4096
+
+
+def cluster_matrix(
+    matrix: NDArray[np.float32],
+    criterion: Criterion,
+    counts: NDArray[np.float64],
+    *,
+    vectors: NDArray[np.float32],
+    norms: NDArray[np.float64],
+    reporter: Reporter | None = None,
+) -> Merges:
+    """Cluster points whose similarities fill a matrix.
+
+    Parameters
+    ----------
+    matrix : ndarray of float32, shape (n, n)
+        Similarities by ``criterion.kernel``; overwritten.
+    counts : ndarray of float64, shape (n,)
+        Multiplicity of each point.
+    vectors : ndarray of float32, shape (n, d)
+        The points, as given (not normalised).
+    norms : ndarray of float64, shape (n,)
+        Their norms.
+
+    Returns
+    -------
+    Merges
+        In the order found; see :func:`cluster_engine.linkage.dendrogram.linkage_matrix`.
+    """
+    error, bound = criterion.matrix_error(vectors.shape[1], float(norms.max(initial=0.0)))
+    chain = native_simd.NearestNeighbourChain(
+        matrix,
+        criterion.method,
+        counts,
+        sums=_leaf_sums(criterion, counts, vectors, norms) if criterion.uses_sums else None,
+        value_error=error if criterion.certified else None,
+        value_bound=bound,
+    )
+    return _run(chain, criterion, reporter)
+
+
+def cluster_distances(matrix: NDArray[np.float32], criterion: Criterion, reporter: Reporter | None = None) -> Merges:
+    """Cluster a matrix of given (negated) distances; for Ward, of negated squared distances. It is overwritten."""
+    chain = native_simd.NearestNeighbourChain(matrix, criterion.method, np.ones(len(matrix)))
+    return _run(chain, criterion, reporter)
+
+
+def _leaf_sums(
+    criterion: Criterion, counts: NDArray[np.float64], vectors: NDArray[np.float32], norms: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    sums = vectors.astype(np.float64)
+    if criterion.unit:
+        sums /= norms[:, np.newaxis]
+    if criterion.method != "weighted" and (counts != 1).any():
+        sums *= counts[:, np.newaxis]
+    return sums
+
+
+def _run(chain: native_simd.NearestNeighbourChain, criterion: Criterion, reporter: Reporter | None) -> Merges:
+    """Advance in slices, so that Ctrl-C and progress get a turn."""
+    phase = Phase("linkage", chain.n_leaves - 1, reporter)
+    slices = []
+    while phase.done < phase.total:
+        slices.append(chain.advance(_MERGES_PER_REPORT))
+        phase.advance(len(slices[-1][0]))
+    _LOG.info("linkage=%s metric=%s leaves=%d %s", criterion.method, criterion.metric, chain.n_leaves, chain.counters())
+    if not slices:
+        return Merges(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+    first, second, similarities = (np.concatenate(parts) for parts in zip(*slices, strict=True))
+    return Merges(first, second, criterion.heights(similarities))

@@ -1,0 +1,192 @@
+"""`linkage`: vectors or distances in, SciPy's Z out, on this machine's cores. No Ray here."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+import native_simd
+from cluster_engine.errors import InputError, VectorError
+from cluster_engine.linkage import condensed
+from cluster_engine.linkage.chain import cluster_distances, cluster_matrix
+from cluster_engine.linkage.criterion import METHODS, Criterion, Method, Metric
+from cluster_engine.linkage.dendrogram import linkage_matrix
+from cluster_engine.linkage.duplicates import all_distinct, find_distinct
+from cluster_engine.progress import Phase, Reporter
+from cluster_engine.similarity.capacity import available_bytes, require_fit
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+_TILES_PER_REPORT = 64
+
+
+def linkage(
+    X: ArrayLike,
+    method: Method = "average",
+    metric: Metric | Literal["precomputed"] = "cosine",
+    *,
+    threads: int | None = None,
+    memory_limit: int | None = None,
+    progress: Reporter | None = None,
+) -> NDArray[np.float64]:
+    """Hierarchical clustering, in SciPy's layout.
+
+    Parameters
+    ----------
+    X : array_like, shape (n, d) or (n (n - 1) / 2,)
+        Vectors (any real dtype; computed on in float32), or with ``metric="precomputed"`` distances, condensed or as
+        a symmetric square matrix.
+    method : {"average", "complete", "single", "weighted", "ward"}
+        As in :func:`scipy.cluster.hierarchy.linkage`. "ward" needs metric "euclidean" or "precomputed" (Euclidean
+        distances).
+    metric : {"cosine", "dot", "euclidean", "sqeuclidean", "precomputed"}
+        "cosine" is ``1 - cos``; "dot" is ``1 - <a, b>``, which can be negative for vectors longer than 1.
+    threads : int, optional
+        Threads of the pairwise pass; default, all CPUs that this process may use. Never changes the result.
+    memory_limit : int, optional
+        Bytes this call may allocate; default, what is available.
+    progress : callable, optional
+        Called with :class:`cluster_engine.progress.Progress`.
+
+    Returns
+    -------
+    ndarray of float64, shape (n - 1, 4)
+        Row t: the two nodes joined, the distance, the number of points. Points are nodes 0 to n - 1, row t forms node
+        n + t. Works with SciPy's ``dendrogram``, ``fcluster``, ``cut_tree``, ``cophenet``.
+
+    Raises
+    ------
+    VectorError
+        A row is not finite, or zero under "cosine"; names the row.
+    CapacityError
+        The matrix will not fit; raised before it is allocated, naming the bytes and the n that would fit.
+
+    Notes
+    -----
+    O(n^2 d) for the pass, in parallel, and O(n^2) for the nearest-neighbour chain (Muellner 2011, arXiv:1109.2378).
+    Memory: the float32 matrix (4 n^2 bytes), a packed copy of the vectors, and float64 sums of the clusters.
+
+    Methods "average" and "weighted" under "cosine" and "dot" decide every merge in float64, from the cluster means, and
+    recompute the heights there, as Ward does its heights; the others decide on float32 similarities of relative error
+    about 1e-6. Ties: the pair with the smallest leaf merges first, then the one with the smaller other leaf.
+    """
+    if metric == "precomputed":
+        return _from_distances(X, method, memory_limit, progress)
+    criterion = Criterion(method, metric)
+    vectors = _as_vectors(X)
+    n_threads = threads if threads is not None else len(os.sched_getaffinity(0))
+    norms = _norms(vectors, criterion, n_threads)
+    distinct = find_distinct(vectors, norms) if criterion.collapses_duplicates else all_distinct(len(vectors))
+    if distinct.n_distinct < len(vectors):
+        vectors, norms = vectors[distinct.first], norms[distinct.first]
+    matrix = _filled_matrix(vectors, criterion, n_threads, memory_limit, progress)
+    merges = cluster_matrix(matrix, criterion, distinct.counts, vectors=vectors, norms=norms, reporter=progress)
+    return linkage_matrix(distinct.expand(merges), len(distinct.kind))
+
+
+def _as_vectors(X: ArrayLike) -> NDArray[np.float32]:
+    x = np.asarray(X)
+    if x.ndim != 2 or x.shape[1] == 0 or x.dtype.kind not in "fiub":
+        raise InputError(f"X must be a real array of shape (n, d), got {x.dtype} of shape {x.shape}")
+    if len(x) < 2:
+        raise InputError(f"a dendrogram needs at least 2 vectors, got {len(x)}")
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused with its row
+        return np.ascontiguousarray(x, np.float32)
+
+
+def _norms(vectors: NDArray[np.float32], criterion: Criterion, threads: int) -> NDArray[np.float64]:
+    try:
+        return native_simd.norms(vectors, unit=criterion.unit, threads=threads)
+    except native_simd.RowError as fault:
+        raise VectorError(f"X, {fault}") from None
+
+
+def matrix_bytes(criterion: Criterion, d: int, n: int) -> int:
+    """Return the bytes that clustering n distinct vectors of d dimensions allocates at its peak."""
+    sums = 8 * d * n if criterion.uses_sums else 0
+    return 4 * n * _row_stride(n) + max(4 * d * n, sums) + 64 * n
+
+
+def _row_stride(n: int) -> int:
+    """Return elements a row of the matrix: whole cache lines, and no power of two, whose columns share cache sets."""
+    lines = -(-n // native_simd.LANES)
+    return (lines + (lines % 16 == 0)) * native_simd.LANES
+
+
+def new_matrix(n: int) -> NDArray[np.float32]:
+    """Return an uninitialised (n, n) float32 matrix with the row stride that the kernels like."""
+    return np.empty((n, _row_stride(n)), np.float32)[:, :n]
+
+
+def _filled_matrix(
+    vectors: NDArray[np.float32],
+    criterion: Criterion,
+    threads: int,
+    memory_limit: int | None,
+    progress: Reporter | None,
+) -> NDArray[np.float32]:
+    n, d = vectors.shape
+    limit = memory_limit if memory_limit is not None else available_bytes()
+    require_fit(f"{criterion.method} linkage", n, lambda rows: matrix_bytes(criterion, d, rows), limit)
+    matrix = new_matrix(n)
+    packed = native_simd.pack(vectors, unit=criterion.unit, threads=threads)
+    phase = Phase("pairwise", native_simd.count_tiles(n), progress)
+    while phase.done < phase.total:
+        stop = min(phase.total, phase.done + _TILES_PER_REPORT * threads)
+        native_simd.pairwise_symmetric(
+            packed, metric=criterion.kernel, out=matrix, tiles=(phase.done, stop), threads=threads
+        )
+        phase.advance(stop - phase.done)
+    return matrix
+
+
+def _from_distances(
+    X: ArrayLike, method: Method, memory_limit: int | None, progress: Reporter | None
+) -> NDArray[np.float64]:
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    distances = np.asarray(X, dtype=None)
+    if distances.dtype.kind not in "fiub" or distances.ndim not in (1, 2):
+        raise InputError(
+            f"precomputed distances are a condensed vector or a square matrix of real numbers, "
+            f"got {distances.dtype} of shape {distances.shape}"
+        )
+    n = condensed.n_points(len(distances)) if distances.ndim == 1 else _square_points(distances)
+    _check_distances(distances, n)
+    limit = memory_limit if memory_limit is not None else available_bytes()
+    require_fit(f"{method} linkage", n, lambda rows: 4 * rows * _row_stride(rows) + 64 * rows, limit)
+    matrix = new_matrix(n)
+    if distances.ndim == 1:
+        condensed.negate_to_square(distances, matrix)
+    else:
+        np.negative(distances, out=matrix, casting="unsafe")
+    criterion = Criterion(method, "euclidean" if method == "ward" else "sqeuclidean")
+    if method == "ward":
+        np.multiply(matrix, -matrix, out=matrix)
+    return linkage_matrix(cluster_distances(matrix, criterion, progress), n)
+
+
+def _square_points(distances: NDArray[np.generic]) -> int:
+    n = len(distances)
+    if n < 2 or distances.shape != (n, n):
+        raise InputError(f"a distance matrix is square with at least 2 rows, got shape {distances.shape}")
+    return n
+
+
+def _check_distances(distances: NDArray[np.generic], n: int) -> None:
+    """Refuse what no distance can be: not finite as float32, negative, or asymmetric."""
+    largest = float(np.finfo(np.float32).max)
+    for i in range(n if distances.ndim == 2 else 1):
+        row = distances[i] if distances.ndim == 2 else distances
+        bad = ~((row >= 0) & (row <= largest))  # type: ignore[operator]  # real by the check of the caller
+        if distances.ndim == 2:
+            bad |= row != distances[:, i]
+        if bad.any():
+            j = int(np.flatnonzero(bad)[0])
+            a, b = (i, j) if distances.ndim == 2 else condensed.pair_of(n, j)
+            raise InputError(
+                f"distance ({a}, {b}) is {row[j]}: distances must be finite in float32, at least 0 and symmetric"
+            )

@@ -1,0 +1,68 @@
+"""What long work says about itself: the phase, the share done, the time left, the memory in use.
+
+Owns the measurement; how it is shown (a bar, a JSON line) is the caller's business.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_PAGE_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One report from a running phase.
+
+    Attributes
+    ----------
+    phase : str
+        "read", "pairwise", "linkage", "concepts" or "commit".
+    done, total : int
+        Units of work (rows, tiles, merges) finished and planned.
+    elapsed_s, remaining_s : float
+        Seconds spent in this phase, and expected to be left at its rate so far (NaN before the first unit).
+    memory_bytes : int
+        Resident memory of this process.
+    """
+
+    phase: str
+    done: int
+    total: int
+    elapsed_s: float
+    remaining_s: float
+    memory_bytes: int
+
+
+Reporter = Callable[[Progress], None]
+
+
+def resident_bytes() -> int:
+    """Return the resident memory of this process, in bytes."""
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * _PAGE_BYTES
+
+
+@dataclass(slots=True)
+class Phase:
+    """A phase of ``total`` units that tells `reporter` (if any) how far it is."""
+
+    name: str
+    total: int
+    reporter: Reporter | None = None
+    done: int = 0
+    _start_s: float = field(default_factory=time.perf_counter)
+
+    def __post_init__(self) -> None:
+        self.advance(0)
+
+    def advance(self, units: int) -> None:
+        """Add finished units and report."""
+        self.done += units
+        if self.reporter is None:
+            return
+        elapsed_s = time.perf_counter() - self._start_s
+        remaining_s = elapsed_s / self.done * (self.total - self.done) if self.done else float("nan")
+        self.reporter(Progress(self.name, self.done, self.total, elapsed_s, remaining_s, resident_bytes()))
