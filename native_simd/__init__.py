@@ -393,7 +393,8 @@ def similarity(
     Notes
     -----
     Against exact arithmetic the error of a dot product is at most ``g(d) * sum(abs(a * b))``,
-    ``g(d) = d u / (1 - d u)``, ``u = 2**-24`` (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.1).
+    ``g(d) = d u / (1 - d u)``, ``u = 2**-24`` (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed.,
+    section 3.1).
     """
     unit = metric == "cosine"
     packed_a, packed_b = pack(a, unit=unit, threads=threads), pack(b, unit=unit, threads=threads)

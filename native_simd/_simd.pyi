@@ -1,4 +1,4 @@
-"""Types of the extension module that cffi builds from ``csrc/native_simd.h``."""
+# Types of the extension module that cffi builds from csrc/native_simd.h.
 
 from typing import Any
 

@@ -52,9 +52,9 @@ class TilePlan:
         """Number of blocks."""
         return -(-self.n // self.block_rows)
 
-    def block(self, index: int) -> slice:
+    def block(self, index: int) -> range:
         """Return the rows of a block."""
-        return slice(index * self.block_rows, min(self.n, (index + 1) * self.block_rows))
+        return range(index * self.block_rows, min(self.n, (index + 1) * self.block_rows))
 
     def tiles(self) -> list[Tile]:
         """Return every tile, along diagonals: neighbours in time then write to different rows."""
@@ -63,5 +63,5 @@ class TilePlan:
     def n_cells(self, tile: Tile) -> int:
         """Return the number of matrix cells that a tile fills, its mirror included."""
         rows, columns = self.block(tile.row), self.block(tile.column)
-        cells = (rows.stop - rows.start) * (columns.stop - columns.start)
+        cells = len(rows) * len(columns)
         return cells if tile.row == tile.column else 2 * cells
