@@ -1,0 +1,416 @@
+"""Promises 1 and 9: wherever a commit is killed, loses power or fails, a reader sees the old version or the new one.
+
+`files` is the only module that changes a local store, and it does so through `os`. The tests give it an `os` that
+counts these calls and strikes at the k-th, for every k. What this cannot show: a disk that lies about `fsync`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from cluster_engine.errors import StoreError
+from cluster_engine.store import files
+from cluster_engine.store.commit import commit_version
+from cluster_engine.store.snapshot import ConceptStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+CHANGING_CALLS = {"open", "write", "fsync", "close", "mkdir", "rename", "link", "unlink", "rmdir"}
+
+
+class StrikingOs:
+    """`os`, with every call that a commit changes the disk with passed through ``strike(index, name, call, args)``."""
+
+    def __init__(self, strike: Callable[[int, str, Callable[..., Any], tuple[Any, ...]], Any]) -> None:
+        self.strike = strike
+        self.called: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever `os` has
+        call = getattr(os, name)
+        if name not in CHANGING_CALLS:
+            return call
+
+        def struck(*args: Any) -> Any:  # noqa: ANN401 - whatever `os` takes
+            self.called.append(name)
+            return self.strike(len(self.called) - 1, name, call, args)
+
+        return struck
+
+
+def make_tables(seed: int) -> dict[str, pa.Table]:
+    rng = np.random.default_rng(seed)
+    n_rows, dimension = int(rng.integers(1, 40)), int(rng.integers(1, 9))
+    values = pa.array(rng.standard_normal(n_rows * dimension, dtype=np.float32))
+    vectors = pa.FixedSizeListArray.from_arrays(values, dimension)
+    names = ("bindings", "dendrogram", "episodes", "hierarchy", "quarantine", "report")
+    tables = {name: pa.table({"x": rng.integers(0, 99, n_rows)}) for name in names}
+    return tables | {"concepts": pa.table({"concept_id": np.arange(n_rows), "centroid": vectors})}
+
+
+def large_tables() -> dict[str, pa.Table]:
+    """Tables of which one takes several writes: 4 MiB that do not compress."""
+    noise = np.random.default_rng(0).integers(0, 1 << 62, 1 << 19)
+    return make_tables(0) | {"episodes": pa.table({"x": noise})}
+
+
+def content(tables: dict[str, pa.Table], scratch: Path) -> str:
+    """Return the digest of ``tables``, from an undisturbed commit."""
+    store = scratch / "calm"
+    commit_version(store, tables)
+    digest = ConceptStore.open(store).manifest.content_sha256
+    shutil.rmtree(store)
+    return digest
+
+
+def seen(store: Path) -> str | None:
+    """Return the digest of what a reader sees, every byte of it checked, or None if there is no version yet."""
+    try:
+        snapshot = ConceptStore.open(store)
+    except StoreError as error:
+        assert "yet" in str(error)  # noqa: PT017 - the only error that may be is that nothing was committed
+        return None
+    snapshot.verify()
+    return snapshot.manifest.content_sha256
+
+
+def leftovers(store: Path) -> list[str]:
+    versions = {path.stem for path in (store / "manifests").glob("[0-9]*.json")}
+    unpublished = [path.name for path in (store / "versions").iterdir() if path.name not in versions]
+    return unpublished + [path.name for path in (store / "manifests").glob(".*")]
+
+
+def make_base(root: Path, tables: dict[str, pa.Table] | None) -> Path:
+    """Make a store of one version, or of none, with what a crashed writer may leave."""
+    base = root / "base"
+    for leftover in ("versions/.pending-a", "versions/00000002", "manifests"):
+        (base / leftover).mkdir(parents=True, exist_ok=True)
+    if tables is not None:
+        commit_version(base, tables)
+        (base / "versions/.pending-a").mkdir()
+        (base / "versions/00000002").mkdir()
+    (base / "versions/.pending-a/episodes.parquet").write_bytes(b"PAR1 cut sho")
+    (base / "versions/00000002/episodes.parquet").write_bytes(b"")
+    (base / "manifests/.pending-b").write_bytes(b"{")
+    return base
+
+
+def in_child(work: Callable[[], object]) -> int:
+    """Run ``work`` in a forked process and return its exit code: 0, 1 for an exception, or minus a signal."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Arrow survives a fork
+        pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def count_calls(base: Path, tables: dict[str, pa.Table], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the calls of one undisturbed commit to a copy of ``base``."""
+    store = base.with_name("counted")
+    shutil.copytree(base, store)
+    counting = StrikingOs(lambda _, __, call, args: call(*args))
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "os", counting)
+        commit_version(store, tables)
+    assert not leftovers(store)
+    shutil.rmtree(store)
+    return counting.called
+
+
+def commit_struck(strike: Callable[..., Any], store: Path, tables: dict[str, pa.Table]) -> None:
+    """Commit with a struck `os`; only in a child process, for it stays struck."""
+    pytest.MonkeyPatch().setattr(files, "os", StrikingOs(strike))
+    commit_version(store, tables)
+
+
+def kill_at(k: int, *, torn: bool) -> Callable[..., Any]:
+    def strike(index: int, name: str, call: Callable[..., Any], args: tuple[Any, ...]) -> Any:  # noqa: ANN401
+        if index == k:
+            if torn and name == "write":
+                fd, data = args
+                call(fd, data[: len(data) // 2])
+            os.kill(os.getpid(), signal.SIGKILL)
+        return call(*args)
+
+    return strike
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_killed_anywhere_a_reader_sees_old_or_new(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new, later = make_tables(seed), make_tables(seed + 100), make_tables(seed + 200)
+    is_first = seed % 5 == 0
+    base = make_base(tmp_path, None if is_first else old)
+    before = None if is_first else content(old, tmp_path)
+    after, finally_ = content(new, tmp_path), content(later, tmp_path)
+    calls = count_calls(base, new, monkeypatch)
+    outcomes = []
+    for k in range(len(calls)):
+        store = tmp_path / "store"
+        shutil.copytree(base, store)
+        work = partial(commit_struck, kill_at(k, torn=seed % 2 == 1), store, new)
+        assert in_child(work) == -signal.SIGKILL
+        outcomes.append(seen(store))
+        commit_version(store, later)
+        assert seen(store) == finally_
+        assert not leftovers(store)
+        shutil.rmtree(store)
+    linked = calls.index("link")
+    assert outcomes == [before] * (linked + 1) + [after] * (len(calls) - linked - 1)
+
+
+class PowerLoss:
+    """A disk that at the k-th call forgets what was not synced: file contents, and names in directories.
+
+    Each forgotten thing is forgotten by chance, or all are.
+    """
+
+    def __init__(self, k: int, rng: random.Random, chance: float) -> None:
+        self.k, self.rng, self.chance = k, rng, chance
+        self.paths: dict[int, Path] = {}
+        self.unsynced_files: set[Path] = set()
+        self.unsynced_names: list[tuple[Path, Callable[[], object]]] = []
+
+    def __call__(self, index: int, name: str, call: Callable[..., Any], args: tuple[Any, ...]) -> Any:  # noqa: ANN401
+        if index == self.k:
+            self.strike()
+        result = call(*args)
+        if record := getattr(self, f"_{name}", None):
+            record(result, *args)
+        return result
+
+    def strike(self) -> None:
+        for path in sorted(self.unsynced_files):
+            if path.exists() and self.rng.random() < self.chance:
+                os.truncate(path, self.rng.randrange(path.stat().st_size + 1))
+        for _, forget in reversed(self.unsynced_names):
+            if self.rng.random() < self.chance:
+                forget()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def _open(self, fd: int, path: Path, flags: int, *_: int) -> None:
+        self.paths[fd] = path
+        if flags & os.O_CREAT:
+            self.unsynced_files.add(path)
+            self.unsynced_names.append((path.parent, lambda: path.unlink(missing_ok=True)))
+
+    def _fsync(self, _: None, fd: int) -> None:
+        path = self.paths[fd]
+        self.unsynced_files.discard(path)
+        self.unsynced_names = [(directory, forget) for directory, forget in self.unsynced_names if directory != path]
+
+    def _mkdir(self, _: None, path: Path) -> None:
+        self.unsynced_names.append((path.parent, lambda: shutil.rmtree(path, ignore_errors=True)))
+
+    def _rename(self, _: None, source: Path, target: Path) -> None:
+        def forget() -> None:
+            if target.exists():
+                target.rename(source)
+
+        moved = {path: target / path.relative_to(source) for path in self.unsynced_files if source in path.parents}
+        self.unsynced_files = {moved.get(path, path) for path in self.unsynced_files}
+        self.unsynced_names.append((target.parent, forget))
+
+    def _link(self, _: None, source: Path, target: Path) -> None:
+        if source in self.unsynced_files:
+            self.unsynced_files.add(target)
+        self.unsynced_names.append((target.parent, lambda: target.unlink(missing_ok=True)))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_power_lost_anywhere_a_reader_sees_old_or_new(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new, later = make_tables(seed), make_tables(seed + 100), make_tables(seed + 200)
+    is_first = seed % 3 == 0
+    base = make_base(tmp_path, None if is_first else old)
+    if is_first:
+        shutil.rmtree(base)
+        base.mkdir()
+    before = None if is_first else content(old, tmp_path)
+    after, finally_ = content(new, tmp_path), content(later, tmp_path)
+    n_calls = len(count_calls(base, new, monkeypatch))
+    for k in range(n_calls + 1):
+        store = tmp_path / "store"
+        shutil.copytree(base, store)
+        disk = PowerLoss(k, random.Random(f"{seed} {k}"), chance=(0.0, 0.5, 1.0)[seed // 2])
+
+        def commit_then_lose_power(disk: PowerLoss = disk, store: Path = store) -> None:
+            commit_struck(disk, store, new)
+            disk.strike()
+
+        assert in_child(commit_then_lose_power) == -signal.SIGKILL
+        assert seen(store) in ({after} if k == n_calls else {before, after}), f"power lost at call {k}"
+        commit_version(store, later)
+        assert seen(store) == finally_
+        shutil.rmtree(store)
+
+
+def fail_at(k: int, code: int, *, for_good: bool, after_the_call: bool) -> Callable[..., Any]:
+    def strike(index: int, name: str, call: Callable[..., Any], args: tuple[Any, ...]) -> Any:  # noqa: ANN401
+        if index == k or (for_good and index > k):
+            if after_the_call or name == "close":  # a failed close has closed
+                call(*args)
+            paths = [str(arg) for arg in args if isinstance(arg, Path)]
+            raise OSError(code, os.strerror(code), *paths[:1])
+        return call(*args)
+
+    return strike
+
+
+@pytest.mark.parametrize("after_the_call", [False, True])
+@pytest.mark.parametrize("for_good", [False, True])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+@pytest.mark.parametrize("is_first", [False, True])
+def test_failing_anywhere_a_commit_changes_nothing_or_succeeds(
+    *,
+    code: int,
+    for_good: bool,
+    after_the_call: bool,
+    is_first: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    old, new, later = make_tables(1), make_tables(2), make_tables(3)
+    base = make_base(tmp_path, None if is_first else old)
+    before = None if is_first else content(old, tmp_path)
+    after, finally_ = content(new, tmp_path), content(later, tmp_path)
+    calls = count_calls(base, new, monkeypatch)
+    linked = calls.index("link")
+    for k in range(len(calls)):
+        store = tmp_path / "store"
+        shutil.copytree(base, store)
+        strike = fail_at(k, code, for_good=for_good, after_the_call=after_the_call)
+        try:
+            with monkeypatch.context() as patch:
+                patch.setattr(files, "os", StrikingOs(strike))
+                commit_version(store, new)
+        except StoreError as error:
+            text = str(error)
+            assert str(store) in text
+            assert os.strerror(code) in text
+            published = "is published" in text
+            assert seen(store) == (after if published else before)
+            assert published == (k > linked or (k == linked and after_the_call))
+            # Before the first directory is made, what the crashed writer left may still be there.
+            assert for_good or published or k < calls.index("mkdir") or not leftovers(store)
+        else:
+            assert seen(store) == after
+            assert calls[k] == "unlink"  # removing the second name of the manifest can wait for the next writer
+        commit_version(store, later)
+        assert seen(store) == finally_
+        assert not leftovers(store)
+        shutil.rmtree(store)
+
+
+def test_failing_commits_leak_no_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = make_base(tmp_path, make_tables(1))
+    n_calls = len(count_calls(base, make_tables(2), monkeypatch))
+    before = set(Path("/proc/self/fd").iterdir())
+    for k in range(n_calls):
+        monkeypatch.setattr(files, "os", StrikingOs(fail_at(k, errno.EIO, for_good=True, after_the_call=False)))
+        with pytest.raises(StoreError):
+            commit_version(base, make_tables(2))
+    assert set(Path("/proc/self/fd").iterdir()) == before
+
+
+@pytest.mark.parametrize("stop", [None, errno.ENOSPC, 0])
+def test_short_writes_are_continued_until_they_show_their_cause(
+    stop: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, new = make_base(tmp_path, make_tables(1)), large_tables()
+    before, after = content(make_tables(1), tmp_path), content(new, tmp_path)
+    writes = [k for k, name in enumerate(count_calls(base, new, monkeypatch)) if name == "write"]
+    assert len(writes) > 8  # the seven tables and the manifest, one of them in parts
+    for k in writes:
+
+        def strike(index: int, name: str, call: Callable[..., Any], args: tuple[Any, ...], k: int = k) -> Any:  # noqa: ANN401
+            if index == k:
+                fd, data = args
+                return call(fd, data[: len(data) // 3])
+            if index == k + 1 and stop is not None:
+                if stop:
+                    raise OSError(stop, os.strerror(stop))
+                return 0
+            return call(*args)
+
+        store = tmp_path / "store"
+        shutil.copytree(base, store)
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "os", StrikingOs(strike))
+            if stop is None:
+                commit_version(store, new)
+            else:
+                with pytest.raises(StoreError, match="No space left" if stop else "no progress"):
+                    commit_version(store, new)
+        assert seen(store) == (after if stop is None else before)
+        shutil.rmtree(store)
+
+
+def test_repeated_link_after_a_lost_reply_is_a_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def strike(_: int, name: str, call: Callable[..., Any], args: tuple[Any, ...]) -> Any:  # noqa: ANN401
+        if name == "link":
+            call(*args)
+        return call(*args)
+
+    monkeypatch.setattr(files, "os", StrikingOs(strike))
+    assert commit_version(tmp_path / "store", make_tables(1)) == 1
+    assert not leftovers(tmp_path / "store")
+
+
+def test_file_size_limit_is_a_store_error(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    commit_version(store, make_tables(1))
+    before = seen(store)
+
+    def commit_limited() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+        with pytest.raises(StoreError, match=r"File too large \(EFBIG\) at .*episodes.parquet"):
+            commit_version(store, large_tables())
+
+    assert in_child(commit_limited) == 0
+    assert seen(store) == before
+    assert not leftovers(store)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    mount = tmp_path / "disk"
+    mount.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(mount)]
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no mount of a small disk here: {error}")
+    yield mount
+    subprocess.run(["umount", str(mount)], check=True)
+
+
+def test_full_disk_leaves_the_old_version(small_disk: Path, tmp_path: Path) -> None:
+    store = small_disk / "store"
+    commit_version(store, make_tables(1))
+    with pytest.raises(StoreError, match=r"No space left on device \(ENOSPC\) at .*episodes.parquet"):
+        commit_version(store, large_tables())
+    assert seen(store) == content(make_tables(1), tmp_path)
+    assert not leftovers(store)
+    commit_version(store, make_tables(2))
+    assert seen(store) == content(make_tables(2), tmp_path)
