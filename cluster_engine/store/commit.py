@@ -221,16 +221,31 @@ def _commit_remote(
 ) -> int:
     version = _next_version(location, slot, expected_version)
     directory = f"versions/{version:08d}-{secrets.token_hex(8)}"
-    entries = _upload_files(location, directory, tables)
     path = f"{location.root}/{manifest_path(version)}"
-    location.filesystem.create_dir(f"{location.root}/manifests", recursive=True)
-    if location.filesystem.get_file_info(path).type != fs.FileType.NotFound:
-        location.filesystem.delete_dir(f"{location.root}/{directory}")
-        raise CommitConflictError(f"another writer published {path} first; nothing was changed")
+    try:
+        entries = _upload_files(location, directory, tables)
+        location.filesystem.create_dir(f"{location.root}/manifests", recursive=True)
+        _refuse_published(location, path)
+    except BaseException:
+        _discard_remote(location, directory)
+        raise
+    # From here on the files stay: a manifest whose writing failed may be there all the same.
     with location.filesystem.open_output_stream(path) as stream:
         stream.write(_manifest(version, slot, directory, entries).encode())
     logger.info("committed store=%s version=%d slot=%s", location.uri, version, slot)
     return version
+
+
+def _refuse_published(location: Location, path: str) -> None:
+    if location.filesystem.get_file_info(path).type != fs.FileType.NotFound:
+        raise CommitConflictError(f"another writer published {path} first; nothing was changed")
+
+
+def _discard_remote(location: Location, directory: str) -> None:
+    try:
+        location.filesystem.delete_dir(f"{location.root}/{directory}")
+    except OSError as error:
+        logger.warning("leftovers stay store=%s directory=%s cause=%s", location.uri, directory, error)
 
 
 def _upload_files(location: Location, directory: str, tables: Mapping[str, pa.Table]) -> list[FileEntry]:

@@ -81,7 +81,7 @@ def _check_queries(vectors: ArrayLike, dimension: int) -> NDArray[np.float32]:
     given = np.asarray(vectors)
     if given.dtype.kind not in "fiu":
         raise ValueError(f"vectors must be real numbers, got dtype {given.dtype}")
-    if given.ndim != 2 or given.shape[1] != dimension:  # noqa: PLR2004 - a matrix has two axes
+    if given.ndim != 2 or given.shape[1] != dimension:
         raise ValueError(f"vectors must have shape (q, {dimension}), one row per query, got {given.shape}")
     with np.errstate(over="ignore"):  # what does not fit float32 becomes infinite, and is refused with its row
         queries = np.ascontiguousarray(given, np.float32)
