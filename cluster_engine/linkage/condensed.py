@@ -50,10 +50,11 @@ def pair_of(n: int, index: int) -> tuple[int, int]:
     return i, index - row_start(n, i) + i + 1
 
 
-def negate_to_square(condensed: NDArray[np.floating], out: NDArray[np.float32]) -> None:
+def negate_to_square(condensed: NDArray[np.generic], out: NDArray[np.float32]) -> None:
     """Write the negated distances (similarities) of a condensed vector to both halves of a square matrix."""
     n = len(out)
     for i in range(n - 1):
         start = row_start(n, i)
-        np.negative(condensed[start : start + n - 1 - i], out=out[i, i + 1 :], casting="same_kind")
+        out[i, i + 1 :] = condensed[start : start + n - 1 - i]
+        np.negative(out[i, i + 1 :], out=out[i, i + 1 :])
         out[i + 1 :, i] = out[i, i + 1 :]

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 _TILES_PER_REPORT = 64
+# Between these, float32 holds squares of distances, times n / 2 for Ward, and their differences down to the rounding of
+# the largest vector.
+_SQUARABLE = (2.0**-40, 2.0**52)
+_REPRESENTABLE = (2.0**-100, float(np.finfo(np.float32).max))
 
 
 def linkage(
@@ -60,7 +64,10 @@ def linkage(
     Raises
     ------
     VectorError
-        A row is not finite, or zero under "cosine"; names the row.
+        A row is not finite, or zero under "cosine"; names the row. Or, under the other metrics, the largest norm is
+        outside 2**-40 to 2**52.
+    InputError
+        X is not an array of at least two vectors, or not distances.
     CapacityError
         The matrix will not fit; raised before it is allocated, naming the bytes and the n that would fit.
 
@@ -71,7 +78,10 @@ def linkage(
 
     Methods "average" and "weighted" under "cosine" and "dot" decide every merge in float64, from the cluster means, and
     recompute the heights there, as Ward does its heights; the others decide on float32 similarities of relative error
-    about 1e-6. Ties: the pair with the smallest leaf merges first, then the one with the smaller other leaf.
+    about 1e-6 (under "cosine", of near-duplicates at distance s, 2e-7 / sqrt(s)). Ties: the pair with the smallest leaf
+    merges first, then the one with the smaller other leaf. Two exceptions: similarities that differ by roundings alone
+    are no ties; and where many clusters meet at one height under "single", the order within that height is fixed by
+    the rows' order, but not by this rule (the clusters at any height are).
     """
     if metric == "precomputed":
         return _from_distances(X, method, memory_limit, progress)
@@ -99,15 +109,21 @@ def _as_vectors(X: ArrayLike) -> NDArray[np.float32]:
 
 def _norms(vectors: NDArray[np.float32], criterion: Criterion, threads: int) -> NDArray[np.float64]:
     try:
-        return native_simd.norms(vectors, unit=criterion.unit, threads=threads)
+        norms = native_simd.norms(vectors, unit=criterion.unit, threads=threads)
     except native_simd.RowError as fault:
         raise VectorError(f"X, {fault}") from None
+    row, (low, high) = int(norms.argmax()), _SQUARABLE
+    if not criterion.unit and norms[row] != 0 and not low <= norms[row] <= high:
+        raise VectorError(
+            f"X, row {row}: the largest norm, {norms[row]:.3g}, is outside {low:.3g} to {high:.3g}; scale X"
+        )
+    return norms
 
 
 def matrix_bytes(criterion: Criterion, d: int, n: int) -> int:
     """Return the bytes that clustering n distinct vectors of d dimensions allocates at its peak."""
     sums = 8 * d * n if criterion.uses_sums else 0
-    return 4 * n * _row_stride(n) + max(4 * d * n, sums) + 64 * n
+    return 4 * n * _row_stride(n) + 4 * d * n + max(4 * d * n, sums) + 320 * n
 
 
 def _row_stride(n: int) -> int:
@@ -155,17 +171,19 @@ def _from_distances(
             f"got {distances.dtype} of shape {distances.shape}"
         )
     n = condensed.n_points(len(distances)) if distances.ndim == 1 else _square_points(distances)
-    _check_distances(distances, n)
     limit = memory_limit if memory_limit is not None else available_bytes()
-    require_fit(f"{method} linkage", n, lambda rows: 4 * rows * _row_stride(rows) + 64 * rows, limit)
+    require_fit(f"{method} linkage", n, lambda rows: 4 * rows * _row_stride(rows) + 320 * rows, limit)
+    _check_distances(distances, n, _SQUARABLE if method == "ward" else _REPRESENTABLE)
     matrix = new_matrix(n)
     if distances.ndim == 1:
         condensed.negate_to_square(distances, matrix)
     else:
-        np.negative(distances, out=matrix, casting="unsafe")
+        np.copyto(matrix, distances, casting="unsafe")
+        np.negative(matrix, out=matrix)
     criterion = Criterion(method, "euclidean" if method == "ward" else "sqeuclidean")
     if method == "ward":
-        np.multiply(matrix, -matrix, out=matrix)
+        np.square(matrix, out=matrix)
+        np.negative(matrix, out=matrix)
     return linkage_matrix(cluster_distances(matrix, criterion, progress), n)
 
 
@@ -176,17 +194,23 @@ def _square_points(distances: NDArray[np.generic]) -> int:
     return n
 
 
-def _check_distances(distances: NDArray[np.generic], n: int) -> None:
-    """Refuse what no distance can be: not finite as float32, negative, or asymmetric."""
-    largest = float(np.finfo(np.float32).max)
+def _check_distances(distances: NDArray[np.generic], n: int, allowed: tuple[float, float]) -> None:
+    """Refuse what no distance can be: negative, not finite, asymmetric, nonzero on the diagonal; or out of range."""
+    low, high = np.float64(allowed[0]), np.float64(allowed[1])  # not Python's: those would be cast to float16
+    largest = np.float64(0)
     for i in range(n if distances.ndim == 2 else 1):
         row = distances[i] if distances.ndim == 2 else distances
-        bad = ~((row >= 0) & (row <= largest))  # type: ignore[operator]  # real by the check of the caller
+        bad = ~((row >= 0) & (row <= high))  # type: ignore[operator]  # real by the check of the caller
         if distances.ndim == 2:
             bad |= row != distances[:, i]
+            bad[i] |= row[i] != 0
         if bad.any():
             j = int(np.flatnonzero(bad)[0])
             a, b = (i, j) if distances.ndim == 2 else condensed.pair_of(n, j)
             raise InputError(
-                f"distance ({a}, {b}) is {row[j]}: distances must be finite in float32, at least 0 and symmetric"
+                f"distance ({a}, {b}) is {row[j]}: distances must be symmetric, 0 on the diagonal, and "
+                f"from 0 to {high:.3g}"
             )
+        largest = max(largest, row.max())
+    if 0 < largest < low:
+        raise InputError(f"the largest distance, {largest:.3g}, is below {low:.3g}; scale the distances")

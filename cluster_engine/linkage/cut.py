@@ -1,0 +1,51 @@
+"""Flat groups from a dendrogram: at a distance, or into a number of groups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A horizontal cut: the first `n_merges` merges of Z are done, the rest are not.
+
+    Attributes
+    ----------
+    distance : float
+        Clusters further apart than this stay apart; NaN if no single distance says it (ties at a cut by count).
+    n_merges : int
+    """
+
+    distance: float
+    n_merges: int
+
+
+def cut_at(z: NDArray[np.float64], distance: float) -> Cut:
+    """Cut at a distance: merges at exactly this distance are done."""
+    return Cut(distance, int(np.searchsorted(z[:, 2], distance, side="right")))
+
+
+def cut_into(z: NDArray[np.float64], n_groups: int) -> Cut:
+    """Cut into a number of groups, or as many as there are points if that is fewer."""
+    n_merges = max(0, len(z) + 1 - n_groups)
+    heights = z[:, 2]
+    is_split_tie = 0 < n_merges < len(z) and heights[n_merges - 1] == heights[n_merges]
+    return Cut(float("nan") if is_split_tie else float(heights[n_merges - 1]) if n_merges else 0.0, n_merges)
+
+
+def group_labels(z: NDArray[np.float64], n: int, n_merges: int) -> NDArray[np.int64]:
+    """Return, for each point, the smallest point of its group after the first `n_merges` merges. O(n)."""
+    smallest = list(range(n))
+    children = z[:n_merges, :2].astype(np.int64).tolist()
+    for a, b in children:
+        smallest.append(min(smallest[a], smallest[b]))
+    for node in range(n + n_merges - 1, n - 1, -1):
+        a, b = children[node - n]
+        smallest[a] = smallest[b] = smallest[node]
+    return np.array(smallest[:n], np.int64)
