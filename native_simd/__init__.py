@@ -57,7 +57,7 @@ class IsaUnavailableError(RuntimeError):
 
 
 class RowError(ValueError):
-    """A vector cannot be packed: it is not finite, too large for float32, or zero where a direction is needed.
+    """A vector cannot be packed: it is not finite, too large, or too small (zero) where a direction is needed.
 
     Attributes
     ----------
@@ -123,10 +123,14 @@ def _vectors(x: object, name: str) -> Float32Array:
         raise TypeError(f"{name} must be a float32 array of shape (n, d), got {kind}")
     if x.shape[1] < 1:
         raise ValueError(f"{name} must have at least one dimension, got shape {x.shape}")
-    unit_rows = (
-        x.strides[1] == x.itemsize and x.strides[0] >= x.itemsize * x.shape[1] and x.strides[0] % x.itemsize == 0
-    )
-    return x if unit_rows else np.ascontiguousarray(x)
+    return x if _rows_are_contiguous(x) else np.array(x, order="C")
+
+
+def _rows_are_contiguous(x: NDArray[np.generic]) -> bool:
+    """Whether rows are contiguous and lie one after the other: what a pointer and one stride can say."""
+    row_bytes = x.itemsize * x.shape[1]
+    strided = x.strides[1] == x.itemsize and x.strides[0] >= row_bytes and x.strides[0] % x.itemsize == 0
+    return x.flags.aligned and (x.flags.c_contiguous or strided)
 
 
 def _threads(threads: int) -> int:
@@ -145,8 +149,8 @@ def _output(out: object, shape: tuple[int, int], name: str) -> Float32Array:
     if not isinstance(out, np.ndarray) or out.dtype != np.float32 or out.shape != shape:
         kind = f"{out.dtype} of shape {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
         raise TypeError(f"{name} must be a float32 array of shape {shape}, got {kind}")
-    if not out.flags.writeable or (out.size and (out.strides[1] != out.itemsize or out.strides[0] % out.itemsize)):
-        raise ValueError(f"{name} must be writeable, with contiguous rows")
+    if not (out.flags.writeable and _rows_are_contiguous(out)):
+        raise ValueError(f"{name} must be writeable and aligned, with contiguous rows one after the other")
     return out
 
 
@@ -200,7 +204,7 @@ def pack(vectors: Float32Array, *, unit: bool = False, threads: int = 1) -> Pack
     Parameters
     ----------
     vectors : ndarray of float32, shape (n, d)
-        Rows must be contiguous; anything else is copied first.
+        Copied first unless its rows are contiguous.
     unit : bool
         Divide each vector by its norm (in float64, rounded once): what metric "cosine" needs.
     threads : int
@@ -209,7 +213,8 @@ def pack(vectors: Float32Array, *, unit: bool = False, threads: int = 1) -> Pack
     Raises
     ------
     RowError
-        For the first row that is not finite or, with ``unit``, whose norm is zero or below the float32 range.
+        For the first row that is not finite or whose norm is out of range: above 2**48 (nothing computed from the
+        rest can overflow) or, with ``unit``, zero or below the float32 range.
     """
     x = _vectors(vectors, "vectors")
     n, d = x.shape
@@ -252,18 +257,18 @@ def _packed(x: Float32Array, panels: Float32Array | None, *, unit: bool, threads
     )
     if status == lib.NS_E_ROW:
         row = int(bad_row[0])
-        raise RowError(row, _row_fault(x[row]))
+        raise RowError(row, _row_fault(x[row], float(norms_[row])))
     _check(status)
     return norms_
 
 
-def _row_fault(row: Float32Array) -> str:
+def _row_fault(row: Float32Array, norm: float) -> str:
     if not np.isfinite(row).all():
         column = int(np.flatnonzero(~np.isfinite(row))[0])
         return f"element {column} is {row[column]}, not a finite number"
     if not row.any():
         return "the vector is zero and has no direction"
-    return "the norm of the vector is outside the range of float32"
+    return f"the norm {norm:.3g} of the vector is outside the range that float32 similarities can hold"
 
 
 def pairwise(
@@ -418,8 +423,9 @@ class NearestNeighbourChain:
 
     Parameters
     ----------
-    matrix : ndarray of float32, shape (n, n), C-contiguous rows
-        Symmetric similarities, larger is closer; the diagonal is not read. Overwritten.
+    matrix : ndarray of float32, shape (n, n)
+        Symmetric similarities, larger is closer, not NaN; the diagonal is not read. Its rows must be contiguous.
+        Overwritten.
     method : {"average", "complete", "single", "weighted", "ward"}
         For "ward" the matrix holds negated squared Euclidean distances.
     counts : ndarray of float64, shape (n,)
@@ -448,18 +454,18 @@ class NearestNeighbourChain:
     ) -> None:
         if method not in _METHODS:
             raise ValueError(f"method must be one of {', '.join(_METHODS)}, got {method!r}")
-        n = matrix.shape[0]
+        n = len(matrix)
         self._matrix = _output(matrix, (n, n), "matrix")
         self._counts = np.ascontiguousarray(counts, np.float64)
-        if n < 1 or self._counts.shape != (n,) or not (self._counts > 0).all():
+        if n < 1 or self._counts.shape != (n,) or not ((self._counts > 0) & np.isfinite(self._counts)).all():
             raise ValueError(f"counts must hold a positive number for each of {n} leaves")
-        if sums is not None and (
-            sums.dtype != np.float64 or sums.ndim != 2 or len(sums) != n or not sums.flags.c_contiguous
-        ):
-            raise ValueError(f"sums must be a C-contiguous float64 array of {n} rows")
+        if sums is not None:
+            _check_sums(sums, n, method)
         certify = value_error is not None
         if certify and (sums is None or method not in ("average", "weighted")):
             raise ValueError("value_error needs sums and method average or weighted")
+        if not (0 <= (value_error or 0.0) < np.inf and 0 <= value_bound < np.inf):
+            raise ValueError(f"value_error and value_bound must be finite and >= 0, got {value_error}, {value_bound}")
         self._sums = sums
         self.n_leaves = n
         handle = lib.ns_chain_create(
@@ -483,6 +489,11 @@ class NearestNeighbourChain:
         """Perform up to ``max_merges`` merges; return (first, second, similarity) of each, in the order found.
 
         A cluster is named by its smallest leaf and ``first < second``. Empty arrays mean that the tree is complete.
+
+        Raises
+        ------
+        ValueError
+            The matrix is not symmetric, or off by more than ``value_error``.
         """
         first, second = np.empty(max_merges, np.int64), np.empty(max_merges, np.int64)
         values = np.empty(max_merges, np.float64)
@@ -493,6 +504,8 @@ class NearestNeighbourChain:
             _pointer(second, "int64_t *"),
             _pointer(values, "double *"),
         )
+        if done == lib.NS_E_ARGUMENT:
+            raise ValueError("the matrix is not symmetric, or differs from the sums by more than value_error")
         return first[:done], second[:done], values[:done]
 
     def counters(self) -> ChainCounters:
@@ -500,6 +513,14 @@ class NearestNeighbourChain:
         values = ffi.new("int64_t[4]")
         lib.ns_chain_counters(self._handle, values)
         return ChainCounters(*_integers(values))
+
+
+def _check_sums(sums: Float64Array, n: int, method: str) -> None:
+    if method in ("complete", "single"):
+        raise ValueError(f"method {method} has no use for sums")
+    good = sums.dtype == np.float64 and sums.ndim == 2 and len(sums) == n and sums.shape[1] > 0
+    if not (good and sums.flags.c_contiguous and sums.flags.writeable and sums.flags.aligned):
+        raise ValueError(f"sums must be a writeable C-contiguous float64 array of {n} rows")
 
 
 def _integers(values: Sequence[int]) -> list[int]:

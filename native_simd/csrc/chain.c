@@ -2,8 +2,9 @@
  *
  * Larger is closer. Pairs are totally ordered: similarity descending, then the smaller representative, then the
  * larger; a cluster's representative is its smallest leaf, and clusters keep the order of their representatives in
- * the matrix, so "the first column among equals" is that order. For the reducible methods here the tree under a total
- * order is unique, whatever the chain visits first.
+ * the matrix, so "the first column among equals" is that order. All methods here are reducible, so the tree without
+ * ties is unique, whatever the chain visits first; with ties too, but for single linkage, where tied merges depend on
+ * the chain's path (which depends on the matrix alone).
  *
  * Three things keep the cost at a few sequential sweeps of the matrix:
  * - A merge writes one row. The entry of a pair is current in the row of whichever cluster was formed later; `refresh`
@@ -11,6 +12,7 @@
  * - When half of the clusters are gone, rows and columns of the living are moved together (`compact`).
  * - Decisions in float64 (certify) are made among candidates only: entries are within a proven error of the exact
  *   similarity, so whatever lies further below the best than twice that error cannot be the nearest neighbour. */
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,8 +42,8 @@ struct ns_chain {
     int32_t *births;
     int64_t *birth_times;
     int64_t n_births, n_stale_births;
-    int32_t *chain;
-    int64_t chain_length;
+    int32_t *chain, *place; /* place: where in the chain a slot was last put; it holds if the chain agrees */
+    int64_t chain_length, first_fresh; /* links from first_fresh on were found since the last merge */
     int32_t *candidates, *rank; /* scratch: one entry a column */
     int64_t time;
     int32_t max_depth;
@@ -116,6 +118,13 @@ static void refresh(ns_chain *s, int32_t slot) {
     s->refreshed[slot] = s->time;
 }
 
+/* What is nearest when everything is infinitely far. */
+static int32_t first_living_but(const ns_chain *s, int32_t slot) {
+    int32_t c = 0;
+    while (c == slot || s->bias[c] != 0.0f) c++;
+    return c;
+}
+
 /* The nearest neighbour of the cluster in `slot` under the total order. */
 static int32_t nearest(ns_chain *s, int32_t slot, double *similarity) {
     refresh(s, slot);
@@ -129,11 +138,12 @@ static int32_t nearest(ns_chain *s, int32_t slot, double *similarity) {
         const double error = s->value_error + 0x1p-24 * s->value_bound * (s->depth[slot] + s->max_depth + 1);
         threshold = nextafterf((float)((double)best - 2.0 * error), -INFINITY);
     }
+    if (threshold < -FLT_MAX) threshold = -FLT_MAX; /* -infinity is what dead columns hold */
     const int64_t n = s->kernels->row_at_least(row, s->bias, s->n_columns, threshold, s->candidates);
     s->bias[slot] = 0.0f;
-    int32_t choice = s->candidates[0];
+    int32_t choice = n ? s->candidates[0] : first_living_but(s, slot);
     *similarity = (double)row[choice];
-    if (!s->certify || n == 1) return choice;
+    if (!s->certify || n <= 1) return choice;
     s->counters[COMPARED] += n;
     *similarity = exact(s, slot, choice);
     for (int64_t i = 1; i < n; i++) {
@@ -202,18 +212,18 @@ static void merge(ns_chain *s, int32_t a, int32_t b) {
     if (2 * s->n_stale_births > s->n_births) drop_stale_births(s);
 }
 
-/* Moves the rows and columns of living clusters together; their order stays. */
+/* Moves the rows and columns of living clusters together; their order stays, and so does the stride: the gaps between
+ * rows are not ours. */
 static void compact(ns_chain *s) {
     drop_stale_births(s);
     int32_t *living = s->candidates; /* free between scans */
     int64_t alive = 0;
     for (int64_t c = 0; c < s->n_columns; c++)
         if (s->bias[c] == 0.0f) living[alive++] = (int32_t)c;
-    const int64_t stride = (alive + NS_LANES - 1) / NS_LANES * NS_LANES;
     for (int64_t r = 0; r < alive; r++) {
         /* the target never lies behind its source, so nothing is overwritten before it is read */
         const float *from = row_of(s, living[r]);
-        float *to = s->matrix + r * stride;
+        float *to = row_of(s, r);
         for (int64_t c = 0; c < alive; c++) to[c] = from[living[c]];
     }
     for (int64_t r = 0; r < alive; r++) {
@@ -224,6 +234,7 @@ static void compact(ns_chain *s) {
         s->depth[r] = s->depth[from];
         s->born[r] = s->born[from];
         s->refreshed[r] = s->refreshed[from];
+        s->place[r] = s->place[from];
         s->bias[r] = 0.0f;
     }
     /* slots of births and of the chain are living: find their new numbers by rank */
@@ -231,26 +242,36 @@ static void compact(ns_chain *s) {
     for (int64_t i = 0; i < s->n_births; i++) s->births[i] = s->rank[s->births[i]];
     for (int64_t i = 0; i < s->chain_length; i++) s->chain[i] = s->rank[s->chain[i]];
     s->n_columns = alive;
-    s->stride = stride;
     s->counters[COMPACTIONS]++;
+}
+
+static void push(ns_chain *s, int32_t slot) {
+    s->place[slot] = (int32_t)s->chain_length;
+    s->chain[s->chain_length++] = slot;
 }
 
 int64_t ns_chain_advance(ns_chain *s, int64_t max_merges, int64_t *first, int64_t *second, double *similarity) {
     int64_t done = 0;
     while (done < max_merges && s->n_alive > 1) {
-        if (s->chain_length == 0) {
-            int32_t start = 0;
-            while (s->bias[start] != 0.0f) start++;
-            s->chain[s->chain_length++] = start;
-        }
+        if (s->chain_length == 0) push(s, first_living_but(s, -1));
         const int32_t tip = s->chain[s->chain_length - 1];
         double value;
         const int32_t neighbour = nearest(s, tip, &value);
-        if (s->chain_length < 2 || s->chain[s->chain_length - 2] != neighbour) {
-            s->chain[s->chain_length++] = neighbour;
+        const int64_t place = s->place[neighbour];
+        if (place >= s->chain_length || s->chain[place] != neighbour) {
+            push(s, neighbour);
+            continue;
+        }
+        if (place < s->chain_length - 2) {
+            /* A cycle, so a link in it is stale: by rounding or a tie a merged cluster ranks closer to this one than
+             * both its parts did. Links found since the last merge cannot close one in a symmetric matrix. */
+            if (place >= s->first_fresh) return NS_E_ARGUMENT;
+            s->chain_length = place + 1;
+            s->first_fresh = place;
             continue;
         }
         s->chain_length -= 2;
+        s->first_fresh = s->chain_length ? s->chain_length - 1 : 0;
         const int32_t a = tip < neighbour ? tip : neighbour, b = tip < neighbour ? neighbour : tip;
         first[done] = s->representative[a];
         second[done] = s->representative[b];
@@ -275,6 +296,7 @@ void ns_chain_destroy(ns_chain *s) {
     free(s->births);
     free(s->birth_times);
     free(s->chain);
+    free(s->place);
     free(s->candidates);
     free(s->rank);
     free(s);
@@ -307,10 +329,11 @@ ns_chain *ns_chain_create(int32_t isa, int32_t method, float *matrix, int64_t n,
     s->births = malloc(m * sizeof *s->births);
     s->birth_times = malloc(m * sizeof *s->birth_times);
     s->chain = malloc(m * sizeof *s->chain);
+    s->place = calloc(m, sizeof *s->place);
     s->candidates = malloc(m * sizeof *s->candidates);
     s->rank = malloc(m * sizeof *s->rank);
     if (!s->representative || !s->weight || !s->count || !s->depth || !s->born || !s->refreshed || !s->bias ||
-        !s->births || !s->birth_times || !s->chain || !s->candidates || !s->rank) {
+        !s->births || !s->birth_times || !s->chain || !s->place || !s->candidates || !s->rank) {
         ns_chain_destroy(s);
         return NULL;
     }

@@ -31,7 +31,8 @@ enum {
 
 /* Packs n rows of d float32 (row i at rows + i * stride) into panels (NULL: norms only). Writes the float64 Euclidean norm of each row,
  * summed in dimension order, to norms. With normalize, packs rows divided by their norm. NS_E_ROW: a norm that is not
- * finite or above the float32 range, or, with normalize, below it (zero included). */
+ * finite; without normalize, above 2^48, so that nothing computed from the panels overflows; with normalize, below the
+ * float32 range (zero included). */
 int32_t ns_pack(const float *rows, int64_t n, int64_t d, int64_t stride, int32_t normalize, float *panels,
                 double *norms, int64_t *bad_row, int32_t threads);
 
@@ -59,7 +60,7 @@ ns_chain *ns_chain_create(int32_t isa, int32_t method, float *matrix, int64_t n,
                           double *sums, int64_t d, int32_t certify, double value_error, double value_bound);
 
 /* Performs up to max_merges merges; returns how many (0: the tree is complete). Merge t joins the clusters whose
- * smallest leaves are first[t] < second[t]. */
+ * smallest leaves are first[t] < second[t]. NS_E_ARGUMENT: the matrix is not symmetric, or value_error is too small. */
 int64_t ns_chain_advance(ns_chain *chain, int64_t max_merges, int64_t *first, int64_t *second, double *similarity);
 
 /* scans, candidates compared in float64, entries fetched from newer rows, compactions */

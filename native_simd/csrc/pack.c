@@ -14,6 +14,10 @@ typedef struct {
     int64_t bad_row;
 } packing;
 
+/* Inner products and squared distances of such vectors stay below 2^98, so that no chain, and no Ward update of up to
+ * 2^29 members, reaches infinity. */
+static const double LARGEST_NORM = 0x1p48;
+
 enum { BLOCK = 64 }; /* dimensions transposed at a time: 16 rows x 64 floats stay in L1 */
 
 static void panel_norms(const packing *p, int64_t first, int64_t lanes, double *norms) {
@@ -58,7 +62,7 @@ int32_t ns_pack(const float *rows, int64_t n, int64_t d, int64_t stride, int32_t
     if (status != NS_OK) return status;
     /* NaN fails every comparison, so the test is written to pass only what is good */
     for (int64_t i = 0; i < n; i++)
-        if (!(norms[i] <= (normalize ? DBL_MAX : (double)FLT_MAX) && (!normalize || norms[i] >= (double)FLT_MIN))) {
+        if (!(norms[i] <= (normalize ? DBL_MAX : LARGEST_NORM) && (!normalize || norms[i] >= (double)FLT_MIN))) {
             *bad_row = i;
             return NS_E_ROW;
         }
