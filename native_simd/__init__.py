@@ -213,7 +213,7 @@ def pack(vectors: Float32Array, *, unit: bool = False, threads: int = 1) -> Pack
     Raises
     ------
     RowError
-        For the first row that is not finite or whose norm is out of range: above 2**48 (nothing computed from the
+        For the first row that is not finite or whose norm is out of range: above 2**52 (nothing computed from the
         rest can overflow) or, with ``unit``, zero or below the float32 range.
     """
     x = _vectors(vectors, "vectors")

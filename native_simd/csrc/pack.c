@@ -14,9 +14,9 @@ typedef struct {
     int64_t bad_row;
 } packing;
 
-/* Inner products and squared distances of such vectors stay below 2^98, so that no chain, and no Ward update of up to
- * 2^29 members, reaches infinity. */
-static const double LARGEST_NORM = 0x1p48;
+/* Inner products and squared distances of such vectors stay below 2^107, so that no sum, and no Ward update of up to
+ * 2^21 members, reaches infinity. */
+static const double LARGEST_NORM = 0x1p52;
 
 enum { BLOCK = 64 }; /* dimensions transposed at a time: 16 rows x 64 floats stay in L1 */
 
