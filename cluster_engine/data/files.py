@@ -56,6 +56,10 @@ class _Location:
     def name(self, path: str) -> str:
         return self.prefix + path
 
+    def file(self, path: str) -> EpisodeFile:
+        plain = str(PurePosixPath(path))  # listing "." gives "./a"
+        return EpisodeFile(self.filesystem, plain, self.name(plain))
+
     def info(self, path: str) -> fs.FileInfo:
         try:
             return self.filesystem.get_file_info(path)
@@ -88,7 +92,7 @@ def find_files(input: EpisodeInput, filesystem: fs.FileSystem | None = None) -> 
     Returns
     -------
     list of EpisodeFile
-        Sorted by name, each name once.
+        Sorted by name, each file once: a local file that several names or links reach has the smallest of the names.
 
     Raises
     ------
@@ -100,13 +104,15 @@ def find_files(input: EpisodeInput, filesystem: fs.FileSystem | None = None) -> 
     items = [input] if isinstance(input, (str, os.PathLike)) else list(input)
     if not items:
         raise InputError("the input is an empty sequence; name at least one file, directory, glob or URI")
-    found: dict[str, EpisodeFile] = {}
+    found: dict[str, EpisodeFile] = {}  # by identity, which is the real path for local files
     for item in items:
         files = list(_expand(os.fspath(item), filesystem))
         if not files:
             raise InputError(f"{_redact(os.fspath(item))}: no file matches; looked for {', '.join(EXTENSIONS)}")
-        found.update((file.name, file) for file in files)
-    return [found[name] for name in sorted(found)]
+        for file in files:
+            same = found.setdefault(_identity(file), file)
+            found[_identity(file)] = min(same, file, key=lambda file: file.name)
+    return sorted(found.values(), key=lambda file: file.name)
 
 
 def _expand(item: str, filesystem: fs.FileSystem | None) -> Iterator[EpisodeFile]:
@@ -155,7 +161,8 @@ def _glob(location: _Location, base: str, pattern: list[str]) -> Iterator[fs.Fil
     elif _WILDCARD.search(head):
         for info in location.children(base, recursive=False):
             hidden = info.base_name[0] in "._" and info.base_name[0] != head[0]
-            if not hidden and fnmatchcase(info.base_name, head):
+            leads_on = not rest or info.type == fs.FileType.Directory
+            if leads_on and not hidden and fnmatchcase(info.base_name, head):
                 yield from _glob(location, info.path, rest)
     else:
         yield from _glob(location, f"{base}/{head}", rest)
@@ -167,11 +174,15 @@ def _read_as(location: _Location, info: fs.FileInfo) -> Iterator[EpisodeFile]:
         for child in location.children(info.path, recursive=True):
             is_data = child.type == fs.FileType.File and child.path.lower().endswith(EXTENSIONS)
             if is_data and _visible(info.path, child.path):
-                yield EpisodeFile(location.filesystem, child.path, location.name(child.path))
+                yield location.file(child.path)
     elif info.type == fs.FileType.File:
-        yield EpisodeFile(location.filesystem, info.path, location.name(info.path))
+        yield location.file(info.path)
     elif info.type == fs.FileType.Unknown:  # a pipe or a device would block or never end
         raise EpisodeFileError(f"{location.name(info.path)}: not a regular file")
+
+
+def _identity(file: EpisodeFile) -> str:
+    return os.path.realpath(file.path) if isinstance(file.filesystem, fs.LocalFileSystem) else file.name
 
 
 def _visible(base: str, path: str) -> bool:

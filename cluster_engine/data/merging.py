@@ -38,7 +38,7 @@ def merge_episodes(stored: Episodes, new: Episodes) -> tuple[Episodes, Quarantin
     episodes : Episodes
         All of `stored` and what `new` adds, by ascending id.
     quarantine : Quarantine
-        The conflicts, with reason ``conflicting_id``, by id; file and row number are null.
+        The conflicts, with reason ``conflicting_id``, by id as text; file and row number are null.
 
     Raises
     ------

@@ -124,9 +124,9 @@ class Quarantine:
     Attributes
     ----------
     table : pyarrow.Table
-        Columns `SCHEMA`: file, row_number (0-based within the file), episode_id (as text, null where the id is null),
-        reason (a value of `Reason`) and detail (for people). File and row number are null for conflicts with a store,
-        where the row is no longer tied to a file.
+        Columns `SCHEMA`: file, row_number (0-based within the file), episode_id (as text, null where the id is null or
+        beyond int64), reason (a value of `Reason`) and detail (for people). File and row number are null for conflicts
+        with a store, where the row is no longer tied to a file.
     """
 
     table: pa.Table

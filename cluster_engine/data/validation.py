@@ -95,7 +95,7 @@ def check_ids(column: pa.Array[Any], id_type: pa.DataType) -> tuple[pa.Array[Any
     Returns
     -------
     ids : pyarrow.Array
-        Of `id_type`; at faulty rows any value.
+        Of `id_type`, null at faulty rows.
     faults : list of Fault
         Null ids and unsigned ids beyond int64.
     """
@@ -106,7 +106,8 @@ def check_ids(column: pa.Array[Any], id_type: pa.DataType) -> tuple[pa.Array[Any
         rows = np.flatnonzero(large.fill_null(False).to_numpy(zero_copy_only=False))  # noqa: FBT003 the fill value
         details = [f"the id {ids[row]} is beyond {_INT64.max}" for row in rows.tolist()]
         faults.append(Fault(Reason.ID_OUT_OF_RANGE, rows, details))
-    return ids.cast(id_type, safe=False), faults
+        ids = pc.if_else(large, pa.scalar(None, ids.type), ids)
+    return ids.cast(id_type), faults
 
 
 def check_importances(column: pa.Array[Any]) -> tuple[npt.NDArray[np.float32], list[Fault]]:
@@ -121,7 +122,8 @@ def check_importances(column: pa.Array[Any]) -> tuple[npt.NDArray[np.float32], l
     """
     if types.is_null(column.type):
         return np.ones(len(column), np.float32), []
-    values = column.to_numpy(zero_copy_only=False).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # a signalling NaN
+        values = column.to_numpy(zero_copy_only=False).astype(np.float64)
     values[column.is_null().to_numpy(zero_copy_only=False)] = 1.0
     rows = np.flatnonzero(~((values >= 0.0) & (values <= 1.0)))
     details = [f"the importance {values[row]} is not in [0, 1]" for row in rows.tolist()]
@@ -161,7 +163,12 @@ def _fault(reason: Reason, mask: pa.Array[Any], detail: str) -> Fault:
 
 
 def _decoded(column: pa.Array[Any]) -> pa.Array[Any]:
-    return column.dictionary_decode() if isinstance(column, pa.DictionaryArray) else column
+    if not isinstance(column, pa.DictionaryArray):
+        return column
+    values = column.dictionary
+    if types.is_string_view(values.type):  # which pyarrow cannot `take` from
+        values = values.cast(pa.large_string())
+    return values.take(column.indices)
 
 
 def _unit(data_type: pa.DataType) -> str:

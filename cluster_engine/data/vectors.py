@@ -145,7 +145,7 @@ def _vector_faults(
         masks = {Reason.NULL_ELEMENT: group.nulls[suspects], **masks}
     faults = [_element_fault(reason, rows, values, mask) for reason, mask in masks.items()]
     norms = {
-        Reason.ZERO_VECTOR: ~values.any(axis=1),
+        Reason.ZERO_VECTOR: (np.abs(values) == 0).all(axis=1),
         Reason.NORM_UNDERFLOW: squared_norms < _FLOAT32.tiny,
         Reason.NORM_OVERFLOW: squared_norms > _FLOAT32.max,
     }
