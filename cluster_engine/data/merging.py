@@ -30,8 +30,8 @@ def merge_episodes(stored: Episodes, new: Episodes) -> tuple[Episodes, Quarantin
     Parameters
     ----------
     stored, new : Episodes
-        With ids of one type and vectors of one dimension; a side without episodes agrees with any dimension.
-        A side without texts has null texts.
+        With ids of one type and vectors of one dimension; 0, which is unknown, agrees with any. A side without texts
+        has null texts.
 
     Returns
     -------
@@ -59,7 +59,7 @@ def merge_episodes(stored: Episodes, new: Episodes) -> tuple[Episodes, Quarantin
 def _require_agreement(stored: Episodes, new: Episodes) -> None:
     if stored.ids.type != new.ids.type:
         raise SchemaError(f"stored episodes have {stored.ids.type} ids, new ones {new.ids.type} ids")
-    if len(stored) and len(new) and stored.dimension != new.dimension:
+    if stored.dimension and new.dimension and stored.dimension != new.dimension:
         raise SchemaError(f"stored vectors have {stored.dimension} elements, new ones {new.dimension}")
 
 
@@ -89,9 +89,10 @@ def _union(stored: Episodes, new: Episodes, added: npt.NDArray[np.int64]) -> Epi
     order = pc.sort_indices(ids)
     places = np.empty(len(ids), np.int64)
     places[order.to_numpy()] = np.arange(len(ids))
-    vectors = np.empty((len(ids), stored.dimension if len(stored) else new.dimension), np.float32)
-    vectors[places[: len(stored)]] = stored.vectors
-    vectors[places[len(stored) :]] = new.vectors[added]
+    dimension = stored.dimension or new.dimension
+    vectors = np.empty((len(ids), dimension), np.float32)
+    for part, rows in ((stored.vectors, places[: len(stored)]), (new.vectors[added], places[len(stored) :])):
+        vectors[rows] = part.reshape(len(rows), dimension)
     texts = None
     if stored.texts is not None or new.texts is not None:
         texts = pa.concat_arrays([_texts(stored), _texts(new).take(added)]).take(order)

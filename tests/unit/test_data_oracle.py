@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster_engine.data.episodes import Episodes
 from cluster_engine.data.merging import merge_episodes
 from cluster_engine.data.reading import read_episodes
+from cluster_engine.errors import SchemaError
 
 FIRST_US = -62135596800_000000  # 0001-01-01T00:00:00
 LAST_US = 253402300799_999999  # 9999-12-31T23:59:59.999999
@@ -268,3 +270,36 @@ def test_merging_agrees_with_the_oracle(
     assert set(quarantine.table["reason"].to_pylist()) <= {"conflicting_id"}
     assert merged.ids.type == stored.ids.type
     assert merged.vectors.dtype == np.float32
+
+
+def test_episodes_of_another_kind_are_not_merged() -> None:
+    rows = [Row(1, [1.0, 2.0], None, 1.0, None)]
+    numbered, named = (episodes_of(rows, strings=strings, with_texts=False) for strings in (False, True))
+    with pytest.raises(SchemaError, match="stored episodes have int64 ids, new ones large_string ids"):
+        merge_episodes(numbered, named)
+    wide = replace(numbered, vectors=np.ones((1, 3), np.float32))
+    with pytest.raises(SchemaError, match="stored vectors have 2 elements, new ones 3"):
+        merge_episodes(numbered, wide)
+
+
+def test_an_unknown_dimension_agrees_with_any() -> None:
+    some = episodes_of([Row(1, [1.0, 2.0], None, 1.0, "x")], strings=False, with_texts=True)
+    none = replace(episodes_of([], strings=False, with_texts=False), vectors=np.empty((0, 0), np.float32))
+    for merged, quarantine in (merge_episodes(none, some), merge_episodes(some, none)):
+        assert contents(merged) == contents(some)
+        assert len(quarantine) == 0
+
+
+def test_a_conflict_names_what_differs() -> None:
+    stored = episodes_of([Row(1, [1.0, 2.0], None, 1.0, "x")], strings=False, with_texts=True)
+    new = episodes_of([Row(1, [1.0, 3.0], 5, 1.0, "x")], strings=False, with_texts=True)
+    _, quarantine = merge_episodes(stored, new)
+    assert quarantine.table.to_pylist() == [
+        {
+            "file": None,
+            "row_number": None,
+            "episode_id": "1",
+            "reason": "conflicting_id",
+            "detail": "differs from the stored episode in vector, time",
+        }
+    ]
