@@ -10,7 +10,8 @@
     │   └── VectorError         a vector is not usable (names the row)
     ├── CapacityError           the work does not fit; names the bytes and what would fit
     ├── PlacementError          NUMA policy ``require`` could not be met
-    ├── PassError               the pairwise pass lost a tile for good
+    ├── ClusterConnectionError  the Ray cluster cannot be reached, or refuses this client
+    ├── PassError               work on the shard actors cannot be finished
     └── StoreError              the store cannot be read or written
         ├── StoreFormatError    written by a newer format than this code knows
         ├── StoreCorruptError   a file is missing or its checksum differs
@@ -54,8 +55,12 @@ class PlacementError(ClusterEngineError):
     """NUMA policy ``require`` was asked for and could not be met."""
 
 
+class ClusterConnectionError(ClusterEngineError):
+    """The Ray cluster cannot be reached, or refuses this client."""
+
+
 class PassError(ClusterEngineError):
-    """The pairwise pass could not deliver a planned tile."""
+    """Work on the shard actors cannot be finished: no actor starts, none is left, or a tile is not as planned."""
 
 
 class StoreError(ClusterEngineError):

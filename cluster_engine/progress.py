@@ -60,7 +60,11 @@ class Phase:
 
     def advance(self, units: int) -> None:
         """Add finished units and report."""
-        self.done += units
+        self.advance_to(self.done + units, self.total)
+
+    def advance_to(self, done: int, total: int | None) -> None:
+        """Set the finished and, where it is known, the planned units, and report."""
+        self.done, self.total = done, total if total is not None else max(self.total, done)
         if self.reporter is None:
             return
         elapsed_s = time.perf_counter() - self._start_s

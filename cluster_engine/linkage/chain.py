@@ -15,44 +15,34 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cluster_engine.linkage.criterion import Criterion
+    from cluster_engine.linkage.duplicates import Points
 
 _LOG = logging.getLogger(__name__)
 _MERGES_PER_REPORT = 4096
 
 
 def cluster_matrix(
-    matrix: NDArray[np.float32],
-    criterion: Criterion,
-    counts: NDArray[np.float64],
-    *,
-    vectors: NDArray[np.float32],
-    norms: NDArray[np.float64],
-    reporter: Reporter | None = None,
+    matrix: NDArray[np.float32], criterion: Criterion, points: Points, reporter: Reporter | None = None
 ) -> Merges:
     """Cluster points whose similarities fill a matrix.
 
     Parameters
     ----------
     matrix : ndarray of float32, shape (n, n)
-        Similarities by ``criterion.kernel``; overwritten.
-    counts : ndarray of float64, shape (n,)
-        Multiplicity of each point.
-    vectors : ndarray of float32, shape (n, d)
-        The points, as given (not normalised).
-    norms : ndarray of float64, shape (n,)
-        Their norms.
+        Similarities of the points by ``criterion.kernel``; overwritten.
+    points : Points
 
     Returns
     -------
     Merges
-        In the order found; see :func:`cluster_engine.linkage.dendrogram.linkage_matrix`.
+        Over the points, in the order found.
     """
-    error, bound = criterion.matrix_error(vectors.shape[1], float(norms.max(initial=0.0)))
+    error, bound = criterion.matrix_error(points.vectors.shape[1], float(points.norms.max()))
     chain = native_simd.NearestNeighbourChain(
         matrix,
         criterion.method,
-        counts,
-        sums=_leaf_sums(criterion, counts, vectors, norms) if criterion.uses_sums else None,
+        points.counts,
+        sums=_leaf_sums(criterion, points) if criterion.uses_sums else None,
         value_error=error if criterion.certified else None,
         value_bound=bound,
     )
@@ -65,14 +55,12 @@ def cluster_distances(matrix: NDArray[np.float32], criterion: Criterion, reporte
     return _run(chain, criterion, reporter)
 
 
-def _leaf_sums(
-    criterion: Criterion, counts: NDArray[np.float64], vectors: NDArray[np.float32], norms: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    sums = vectors.astype(np.float64)
+def _leaf_sums(criterion: Criterion, points: Points) -> NDArray[np.float64]:
+    sums = points.vectors.astype(np.float64)
     if criterion.unit:
-        sums /= norms[:, np.newaxis]
-    if criterion.method != "weighted" and (counts != 1).any():
-        sums *= counts[:, np.newaxis]
+        sums /= points.norms[:, np.newaxis]
+    if criterion.method != "weighted" and (points.counts != 1).any():
+        sums *= points.counts[:, np.newaxis]
     return sums
 
 

@@ -26,6 +26,10 @@ METHODS: tuple[str, ...] = get_args(Method)
 
 _UNIT_ROUNDOFF = 2.0**-24
 
+SQUARABLE = (2.0**-40, 2.0**52)
+"""Between these, float32 holds squares of distances, times n / 2 for Ward, and their differences down to the rounding
+of the largest vector."""
+
 
 @dataclass(frozen=True, slots=True)
 class Criterion:

@@ -39,8 +39,9 @@ def cut_into(z: NDArray[np.float64], n_groups: int) -> Cut:
     return Cut(float("nan") if is_split_tie else float(heights[n_merges - 1]) if n_merges else 0.0, n_merges)
 
 
-def group_labels(z: NDArray[np.float64], n: int, n_merges: int) -> NDArray[np.int64]:
+def group_labels(z: NDArray[np.float64], n_merges: int) -> NDArray[np.int64]:
     """Return, for each point, the smallest point of its group after the first `n_merges` merges. O(n)."""
+    n = len(z) + 1
     smallest = list(range(n))
     children = z[:n_merges, :2].astype(np.int64).tolist()
     for a, b in children:
@@ -49,3 +50,37 @@ def group_labels(z: NDArray[np.float64], n: int, n_merges: int) -> NDArray[np.in
         a, b = children[node - n]
         smallest[a] = smallest[b] = smallest[node]
     return np.array(smallest[:n], np.int64)
+
+
+def group_rows(z: NDArray[np.float64], n_merges: int, min_points: int) -> list[NDArray[np.int64]]:
+    """Return the points, ascending, of each group of at least `min_points`; groups by their smallest point."""
+    labels = group_labels(z, n_merges)
+    order = np.argsort(labels, kind="stable")
+    starts = np.flatnonzero(np.diff(labels[order], prepend=-1))
+    return [rows for rows in np.split(order, starts[1:]) if len(rows) >= min_points]
+
+
+def group_heights(z: NDArray[np.float64], n_merges: int) -> dict[int, float]:
+    """Return, by the smallest point of each group of two or more, the height at which its last two parts joined."""
+    labels = group_labels(z, n_merges)
+    n = len(z) + 1
+    first_leaf = list(range(n))
+    heights = {}
+    for t, child in enumerate(z[:n_merges, 0].astype(np.int64).tolist()):
+        first_leaf.append(first_leaf[child])
+        heights[int(labels[first_leaf[-1]])] = float(z[t, 2])
+    return heights
+
+
+def choose_cut(z: NDArray[np.float64], min_points: int) -> Cut:
+    """Cut where the most groups of at least `min_points` points exist; of equal levels, the highest. O(n)."""
+    n = len(z) + 1
+    size = [1] * n
+    n_large, best, chosen = 0, -1, 0
+    for t, (a, b) in enumerate(z[:, :2].astype(np.int64).tolist()):
+        size.append(size[a] + size[b])
+        n_large += (size[-1] >= min_points) - (size[a] >= min_points) - (size[b] >= min_points)
+        is_level = t + 1 == len(z) or z[t + 1, 2] > z[t, 2]
+        if is_level and n_large >= best:
+            best, chosen = n_large, t + 1
+    return Cut(float(z[chosen - 1, 2]) if chosen else 0.0, chosen)

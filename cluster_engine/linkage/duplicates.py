@@ -11,37 +11,45 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+import native_simd
+from cluster_engine.errors import VectorError
+from cluster_engine.linkage.criterion import SQUARABLE
 from cluster_engine.linkage.dendrogram import Merges
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from cluster_engine.linkage.criterion import Criterion
+
 
 @dataclass(frozen=True, slots=True)
-class DistinctRows:
-    """Which rows of an array are the first of their kind.
+class Points:
+    """The distinct vectors among n rows, and how the rows map to them.
 
     Attributes
     ----------
-    first : ndarray of int64, shape (m,)
-        Index of the first row of each kind, ascending.
-    kind : ndarray of int64, shape (n,)
-        Position in `first` of each row's kind.
+    vectors : ndarray of float32, shape (m, d)
+        One for each kind of row, as given, in the order of first occurrence.
+    norms : ndarray of float64, shape (m,)
     counts : ndarray of float64, shape (m,)
         Rows of each kind.
+    first : ndarray of int64, shape (m,)
+        First row of each kind, ascending.
+    kind : ndarray of int64, shape (n,)
+        Position in `vectors` of each row.
     """
 
+    vectors: NDArray[np.float32]
+    norms: NDArray[np.float64]
+    counts: NDArray[np.float64]
     first: NDArray[np.int64]
     kind: NDArray[np.int64]
-    counts: NDArray[np.float64]
 
-    @property
-    def n_distinct(self) -> int:
-        """Number of distinct rows."""
+    def __len__(self) -> int:
         return len(self.first)
 
     def expand(self, merges: Merges) -> Merges:
-        """Return the merges over all rows: those of identical rows first, then the given ones over distinct rows."""
+        """Return the merges over all rows: those of identical rows first, then the given ones over the points."""
         repeats = np.flatnonzero(self.first[self.kind] != np.arange(len(self.kind)))
         return Merges(
             np.concatenate((self.first[self.kind[repeats]], self.first[merges.first])),
@@ -50,30 +58,48 @@ class DistinctRows:
         )
 
 
-def all_distinct(n: int) -> DistinctRows:
-    """Return the kinds of n rows of which no two are to be joined beforehand."""
-    rows = np.arange(n)
-    return DistinctRows(rows, rows, np.ones(n))
+def distinct_points(vectors: NDArray[np.float32], criterion: Criterion, threads: int) -> Points:
+    """Collapse identical rows, if the metric joins them first anyway. -0.0 and 0.0 are equal.
 
+    O(n d) for the norms and O(n log n) to sort them; rows are compared only where norms agree.
 
-def find_distinct(rows: NDArray[np.float32], norms: NDArray[np.float64]) -> DistinctRows:
-    """Find the distinct rows; -0.0 and 0.0 are equal. O(n log n) comparisons of norms, bytes only where norms agree.
-
-    Parameters
-    ----------
-    rows : ndarray of float32, shape (n, d)
-    norms : ndarray of float64, shape (n,)
-        Norms of the rows, computed alike for equal rows.
+    Raises
+    ------
+    VectorError
+        A row is not finite or, where directions are compared, zero; or, where they are not, the largest norm is
+        outside `SQUARABLE`. Names the row.
     """
-    n = len(rows)
+    n = len(vectors)
+    norms = _checked_norms(vectors, criterion, threads)
+    first_of = _first_equal(vectors, norms) if criterion.collapses_duplicates else np.arange(n)
+    first, kind, counts = np.unique(first_of, return_inverse=True, return_counts=True)
+    if len(first) < n:
+        vectors, norms = vectors[first], norms[first]
+    return Points(vectors, norms, counts.astype(np.float64), first, kind.reshape(n))
+
+
+def _checked_norms(vectors: NDArray[np.float32], criterion: Criterion, threads: int) -> NDArray[np.float64]:
+    try:
+        norms = native_simd.norms(vectors, unit=criterion.unit, threads=threads)
+    except native_simd.RowError as fault:
+        raise VectorError(str(fault)) from None
+    row, (low, high) = int(norms.argmax()), SQUARABLE
+    if not criterion.unit and norms[row] != 0 and not low <= norms[row] <= high:
+        raise VectorError(
+            f"row {row}: the largest norm, {norms[row]:.3g}, is outside {low:.3g} to {high:.3g}; scale the vectors"
+        )
+    return norms
+
+
+def _first_equal(rows: NDArray[np.float32], norms: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return, for each row, the first row that equals it."""
     order = np.argsort(norms, kind="stable")
-    shared = np.zeros(n, bool)
+    shared = np.zeros(len(rows), bool)
     equal_norm = norms[order[1:]] == norms[order[:-1]]
     shared[order[1:]] |= equal_norm
     shared[order[:-1]] |= equal_norm
-    first_of = np.arange(n)
+    first_of = np.arange(len(rows))
     seen: dict[bytes, int] = {}
     for row in np.flatnonzero(shared).tolist():
         first_of[row] = seen.setdefault((rows[row] + np.float32(0)).tobytes(), row)
-    first, kind, counts = np.unique(first_of, return_inverse=True, return_counts=True)
-    return DistinctRows(first, kind.reshape(n), counts.astype(np.float64))
+    return first_of

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 import native_simd
-from cluster_engine.errors import InputError, VectorError
+from cluster_engine.errors import InputError
 from cluster_engine.linkage import condensed
 from cluster_engine.linkage.chain import cluster_distances, cluster_matrix
-from cluster_engine.linkage.criterion import METHODS, Criterion, Method, Metric
+from cluster_engine.linkage.criterion import METHODS, SQUARABLE, Criterion, Method, Metric
 from cluster_engine.linkage.dendrogram import linkage_matrix
-from cluster_engine.linkage.duplicates import all_distinct, find_distinct
+from cluster_engine.linkage.duplicates import distinct_points
 from cluster_engine.progress import Phase, Reporter
 from cluster_engine.similarity.capacity import available_bytes, require_fit
+from cluster_engine.similarity.matrix import linkage_bytes, row_stride
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 _TILES_PER_REPORT = 64
-# Between these, float32 holds squares of distances, times n / 2 for Ward, and their differences down to the rounding of
-# the largest vector.
-_SQUARABLE = (2.0**-40, 2.0**52)
 _REPRESENTABLE = (2.0**-100, float(np.finfo(np.float32).max))
 
 
@@ -88,13 +87,9 @@ def linkage(
     criterion = Criterion(method, metric)
     vectors = _as_vectors(X)
     n_threads = threads if threads is not None else len(os.sched_getaffinity(0))
-    norms = _norms(vectors, criterion, n_threads)
-    distinct = find_distinct(vectors, norms) if criterion.collapses_duplicates else all_distinct(len(vectors))
-    if distinct.n_distinct < len(vectors):
-        vectors, norms = vectors[distinct.first], norms[distinct.first]
-    matrix = _filled_matrix(vectors, criterion, n_threads, memory_limit, progress)
-    merges = cluster_matrix(matrix, criterion, distinct.counts, vectors=vectors, norms=norms, reporter=progress)
-    return linkage_matrix(distinct.expand(merges), len(distinct.kind))
+    points = distinct_points(vectors, criterion, n_threads)
+    matrix = _filled_matrix(points.vectors, criterion, n_threads, memory_limit, progress)
+    return linkage_matrix(points.expand(cluster_matrix(matrix, criterion, points, progress)), len(vectors))
 
 
 def _as_vectors(X: ArrayLike) -> NDArray[np.float32]:
@@ -107,36 +102,6 @@ def _as_vectors(X: ArrayLike) -> NDArray[np.float32]:
         return np.ascontiguousarray(x, np.float32)
 
 
-def _norms(vectors: NDArray[np.float32], criterion: Criterion, threads: int) -> NDArray[np.float64]:
-    try:
-        norms = native_simd.norms(vectors, unit=criterion.unit, threads=threads)
-    except native_simd.RowError as fault:
-        raise VectorError(f"X, {fault}") from None
-    row, (low, high) = int(norms.argmax()), _SQUARABLE
-    if not criterion.unit and norms[row] != 0 and not low <= norms[row] <= high:
-        raise VectorError(
-            f"X, row {row}: the largest norm, {norms[row]:.3g}, is outside {low:.3g} to {high:.3g}; scale X"
-        )
-    return norms
-
-
-def matrix_bytes(criterion: Criterion, d: int, n: int) -> int:
-    """Return the bytes that clustering n distinct vectors of d dimensions allocates at its peak."""
-    sums = 8 * d * n if criterion.uses_sums else 0
-    return 4 * n * _row_stride(n) + 4 * d * n + max(4 * d * n, sums) + 320 * n
-
-
-def _row_stride(n: int) -> int:
-    """Return elements a row of the matrix: whole cache lines, and no power of two, whose columns share cache sets."""
-    lines = -(-n // native_simd.LANES)
-    return (lines + (lines % 16 == 0)) * native_simd.LANES
-
-
-def new_matrix(n: int) -> NDArray[np.float32]:
-    """Return an uninitialised (n, n) float32 matrix with the row stride that the kernels like."""
-    return np.empty((n, _row_stride(n)), np.float32)[:, :n]
-
-
 def _filled_matrix(
     vectors: NDArray[np.float32],
     criterion: Criterion,
@@ -146,8 +111,9 @@ def _filled_matrix(
 ) -> NDArray[np.float32]:
     n, d = vectors.shape
     limit = memory_limit if memory_limit is not None else available_bytes()
-    require_fit(f"{criterion.method} linkage", n, lambda rows: matrix_bytes(criterion, d, rows), limit)
-    matrix = new_matrix(n)
+    need = partial(linkage_bytes, d=d, n_copies=1, with_sums=criterion.uses_sums)
+    require_fit(f"{criterion.method} linkage", n, need, limit)
+    matrix = _new_matrix(n)
     packed = native_simd.pack(vectors, unit=criterion.unit, threads=threads)
     phase = Phase("pairwise", native_simd.count_tiles(n), progress)
     while phase.done < phase.total:
@@ -157,6 +123,10 @@ def _filled_matrix(
         )
         phase.advance(stop - phase.done)
     return matrix
+
+
+def _new_matrix(n: int) -> NDArray[np.float32]:
+    return np.empty((n, row_stride(n)), np.float32)[:, :n]
 
 
 def _from_distances(
@@ -172,9 +142,9 @@ def _from_distances(
         )
     n = condensed.n_points(len(distances)) if distances.ndim == 1 else _square_points(distances)
     limit = memory_limit if memory_limit is not None else available_bytes()
-    require_fit(f"{method} linkage", n, lambda rows: 4 * rows * _row_stride(rows) + 320 * rows, limit)
-    _check_distances(distances, n, _SQUARABLE if method == "ward" else _REPRESENTABLE)
-    matrix = new_matrix(n)
+    require_fit(f"{method} linkage", n, partial(linkage_bytes, d=0, n_copies=0, with_sums=False), limit)
+    _check_distances(distances, n, SQUARABLE if method == "ward" else _REPRESENTABLE)
+    matrix = _new_matrix(n)
     if distances.ndim == 1:
         condensed.negate_to_square(distances, matrix)
     else:

@@ -52,6 +52,11 @@ class TilePlan:
         """Number of blocks."""
         return -(-self.n // self.block_rows)
 
+    @property
+    def n_tiles(self) -> int:
+        """Number of tiles."""
+        return self.n_blocks * (self.n_blocks + 1) // 2
+
     def block(self, index: int) -> range:
         """Return the rows of a block."""
         return range(index * self.block_rows, min(self.n, (index + 1) * self.block_rows))

@@ -1,0 +1,197 @@
+"""The Ray actor: a process bound to one NUMA node that packs rows, computes tiles and owns shards.
+
+A thin face: similarities come from :mod:`native_simd`, concepts from :mod:`cluster_engine.concepts.formation`, bindings
+live in :class:`~cluster_engine.shards.shard.BindingShard`. It keeps nothing that a caller could not send again, so a
+restarted actor goes on where the dead one stopped.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import native_simd
+from cluster_engine.concepts.formation import Formation, form_concept
+from cluster_engine.shards.affinity import NumaPolicy, PlacementReport, bind_to_node, threads_for
+from cluster_engine.shards.shard import BindingShard
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from cluster_engine.shards.topology import NumaNode
+    from cluster_engine.similarity.matrix import MatrixAddress
+    from cluster_engine.similarity.tiles import Tile, TilePlan
+
+_FOREIGN_BLOCKS = 2  # packed blocks an actor keeps beyond its own: one in use, one for the tile after
+
+
+@dataclass(frozen=True, slots=True)
+class PairwisePass:
+    """What all tiles of one pass share.
+
+    Attributes
+    ----------
+    token : str
+        Names the pass; packed blocks of another pass are dropped.
+    kernel : str
+        Metric of the native library.
+    unit : bool
+        Whether vectors are divided by their norms when packed.
+    plan : TilePlan
+    home_blocks : int
+        Packed blocks that an actor keeps, as its share of the batch.
+    address : MatrixAddress or None
+        The shared matrix; None to send tiles as arrays.
+    """
+
+    token: str
+    kernel: native_simd.Metric
+    unit: bool
+    plan: TilePlan
+    home_blocks: int
+    address: MatrixAddress | None
+
+
+@dataclass(frozen=True, slots=True)
+class ComputedTile:
+    """Receipt for a tile; `values` is None if the tile was written to the shared matrix."""
+
+    n_cells: int
+    values: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ConceptMembers:
+    """Concepts of one shard, their members laid end to end.
+
+    Attributes
+    ----------
+    concept_ids : ndarray of int64, shape (m,)
+    offsets : ndarray of int64, shape (m + 1,)
+        Members of concept i are ``rows[offsets[i]:offsets[i + 1]]``.
+    rows : ndarray of int64, shape (k,)
+        Row of each member in the batch: the key it has in the shard.
+    """
+
+    concept_ids: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    rows: NDArray[np.int64]
+
+    @classmethod
+    def gather(cls, concept_ids: NDArray[np.int64], groups: Sequence[NDArray[np.int64]]) -> ConceptMembers:
+        """Lay the groups of these concepts end to end."""
+        offsets = np.cumsum([0, *map(len, groups)], dtype=np.int64)
+        return cls(concept_ids, offsets, np.concatenate([np.empty(0, np.int64), *groups]))
+
+
+@dataclass(frozen=True, slots=True)
+class ActorReport:
+    """Which process an actor is, and where it runs."""
+
+    process_id: int
+    isa: str
+    threads: int
+    placement: PlacementReport
+
+
+class ShardActor:
+    """Owns shards of the binding index and a share of the batch, on one NUMA node.
+
+    Parameters
+    ----------
+    node : NumaNode or None
+        Where to bind; None binds nothing.
+    policy : NumaPolicy
+    threads : int or None
+        Threads of the native library; default, one for each CPU that the binding left.
+    """
+
+    def __init__(self, node: NumaNode | None, policy: NumaPolicy, threads: int | None) -> None:
+        # First of all: memory allocated before the binding may lie on any node.
+        self._placement = bind_to_node(node, policy)
+        self._threads = threads or threads_for(self._placement)
+        self._token = ""
+        self._packed: OrderedDict[int, native_simd.PackedVectors] = OrderedDict()
+        self._matrix: NDArray[np.float32] | None = None
+        self._shards: dict[int, BindingShard] = {}
+
+    def report(self) -> ActorReport:
+        """Return the identity and the placement that took effect."""
+        return ActorReport(os.getpid(), native_simd.active_isa(), self._threads, self._placement)
+
+    def compute_tile(
+        self, shared: PairwisePass, tile: Tile, rows: NDArray[np.float32], columns: NDArray[np.float32]
+    ) -> ComputedTile:
+        """Compute one tile and put it into the shared matrix, or return it.
+
+        Parameters
+        ----------
+        rows, columns : ndarray of float32, shapes (r, d) and (c, d)
+            The vectors of the two blocks of the tile; packed into this node's memory on first use.
+        """
+        self._begin(shared)
+        a = self._pack(shared, tile.row, rows)
+        b = self._pack(shared, tile.column, columns)
+        n_cells = shared.plan.n_cells(tile)
+        if self._matrix is None:
+            values = np.empty((a.n, b.n), np.float32)
+            native_simd.pairwise(a, b, metric=shared.kernel, out=values, threads=self._threads)
+            return ComputedTile(n_cells, values)
+        i, j = shared.plan.block(tile.row), shared.plan.block(tile.column)
+        out = self._matrix[i.start : i.stop, j.start : j.stop]
+        if tile.row == tile.column:
+            native_simd.pairwise_symmetric(a, metric=shared.kernel, out=out, threads=self._threads)
+        else:
+            mirror = self._matrix[j.start : j.stop, i.start : i.stop]
+            native_simd.pairwise(a, b, metric=shared.kernel, out=out, mirror=mirror, threads=self._threads)
+        return ComputedTile(n_cells, None)
+
+    def end_pass(self) -> None:
+        """Give the memory of the pass back."""
+        self._token, self._matrix = "", None
+        self._packed.clear()
+
+    def form(self, shard: int, members: ConceptMembers, vectors: NDArray[np.float32]) -> list[Formation]:
+        """Form the concepts of a shard from their members' vectors, and bind the members in it.
+
+        Parameters
+        ----------
+        vectors : ndarray of float32, shape (k, d)
+            In the order of ``members.rows``.
+        """
+        spans = zip(members.offsets[:-1], members.offsets[1:], strict=True)
+        formations = [form_concept(vectors[start:stop]) for start, stop in spans]
+        strengths = np.concatenate([formation.strengths for formation in formations])
+        concepts = np.repeat(members.concept_ids, np.diff(members.offsets))
+        # A shard is formed once a batch: a repetition after a lost reply finds the operation done, or an empty shard.
+        self._shards.setdefault(shard, BindingShard(vectors.shape[1])).bind(
+            concepts, members.rows, strengths, op_id=shard
+        )
+        return formations
+
+    def fan_out(self, shard: int, concept_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the number of bindings of each concept of a shard."""
+        if shard not in self._shards:
+            return np.zeros(len(concept_ids), np.int64)
+        return self._shards[shard].fan_out(concept_ids)
+
+    def _begin(self, shared: PairwisePass) -> None:
+        if shared.token == self._token:
+            return
+        self.end_pass()
+        self._token = shared.token
+        self._matrix = shared.address.attach() if shared.address is not None else None
+
+    def _pack(self, shared: PairwisePass, block: int, vectors: NDArray[np.float32]) -> native_simd.PackedVectors:
+        if block not in self._packed:
+            self._packed[block] = native_simd.pack(vectors, unit=shared.unit, threads=self._threads)
+            if len(self._packed) > shared.home_blocks + _FOREIGN_BLOCKS:
+                self._packed.popitem(last=False)
+        self._packed.move_to_end(block)
+        return self._packed[block]

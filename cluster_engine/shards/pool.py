@@ -1,0 +1,312 @@
+"""The pool of shard actors: one per (host, NUMA node), and the loop that keeps them busy.
+
+Owns everything about Ray that is not the story of the driver: connecting, placing actors, bounding the calls in
+flight, taking results by completion, and sending the work of a dead actor to the living.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+from collections import deque
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import ray
+from ray.exceptions import ActorDiedError, GetTimeoutError, RayActorError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from cluster_engine.errors import PassError
+from cluster_engine.shards.actor import ActorReport, PairwisePass, ShardActor
+from cluster_engine.shards.affinity import NumaPolicy
+from cluster_engine.shards.topology import NumaNode, Topology, read_topology
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+    from types import TracebackType
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from typing_extensions import Self
+
+    from cluster_engine.concepts.formation import Formation
+    from cluster_engine.config import PoolConfig
+    from cluster_engine.linkage.criterion import Criterion
+    from cluster_engine.progress import Phase
+    from cluster_engine.shards.actor import ComputedTile, ConceptMembers
+    from cluster_engine.similarity.matrix import SharedMatrix
+    from cluster_engine.similarity.tiles import Tile, TilePlan
+
+_LOG = logging.getLogger(__name__)
+
+T = TypeVar("T", bound="Hashable")
+
+
+@contextmanager
+def connected() -> Iterator[None]:
+    """Use the Ray this process is connected to, or the one RAY_ADDRESS names, or a local one that ends with the block.
+
+    Raises
+    ------
+    ClusterConnectionError
+        RAY_ADDRESS names a cluster that cannot be reached, or that refuses this client's token.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    ray.init(
+        address=os.environ.get("RAY_ADDRESS", "local"),
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.WARNING,
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@dataclass(slots=True)
+class _Member:
+    """An actor of the pool, and the state of the loop about it."""
+
+    handle: Any  # Ray's actor handles are not typed
+    report: ActorReport
+    queue: deque[Any] = field(default_factory=deque)
+    n_in_flight: int = 0
+    is_reviving: bool = False
+
+
+class ShardPool:
+    """Shard actors, at least one on each NUMA node of each host of the cluster. Use as a context manager.
+
+    Parameters
+    ----------
+    config : PoolConfig
+    topologies : mapping of str to Topology, optional
+        NUMA topology of each Ray node, by Ray's node id; default, read on the nodes themselves.
+
+    Raises
+    ------
+    PassError
+        The actors did not start in ``config.start_timeout_s``: the cluster lacks free CPUs.
+    PlacementError
+        Policy "require" could not be met.
+    """
+
+    def __init__(self, config: PoolConfig, topologies: Mapping[str, Topology] | None = None) -> None:
+        self._config = config
+        self._members: list[_Member] = []
+        actor_class: Any = ray.remote(ShardActor)  # Ray's actor classes are not typed
+        handles: list[Any] = []
+        for ray_node, topology in (topologies or _read_topologies(config.start_timeout_s)).items():
+            nodes = [node for node in topology.nodes if node.cpus]
+            for node in nodes:
+                cpus = min(float(len(node.cpus)), _ray_cpus(ray_node) / len(nodes))
+                handles += [
+                    actor_class.options(
+                        num_cpus=_share(cpus, config.actors_per_numa_node),
+                        max_restarts=config.max_restarts,
+                        scheduling_strategy=NodeAffinitySchedulingStrategy(ray_node, soft=False),
+                    ).remote(node, NumaPolicy(config.numa), config.threads_per_actor or _threads(node, config))
+                    for _ in range(config.actors_per_numa_node)
+                ]
+        try:
+            reports = ray.get([handle.report.remote() for handle in handles], timeout=config.start_timeout_s)
+        except GetTimeoutError:
+            self._kill(handles)
+            raise PassError(
+                f"{len(handles)} shard actors did not start within {config.start_timeout_s:g} s: the cluster has no "
+                f"free CPUs for them (available: {ray.available_resources().get('CPU', 0):g}); stop other jobs, or "
+                "raise pool.start_timeout_s"
+            ) from None
+        except BaseException:
+            self._kill(handles)
+            raise
+        self._members = [_Member(handle, report) for handle, report in zip(handles, reports, strict=True)]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._kill([member.handle for member in self._members])
+        self._members = []
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    @property
+    def n_shards(self) -> int:
+        """Number of logical shards, spread over the actors."""
+        return self._config.n_shards
+
+    @property
+    def reports(self) -> list[ActorReport]:
+        """What each actor said of itself when it started."""
+        return [member.report for member in self._members]
+
+    def fill(
+        self,
+        matrix: SharedMatrix,
+        vectors: NDArray[np.float32],
+        criterion: Criterion,
+        plan: TilePlan,
+        phase: Phase,
+    ) -> None:
+        """Compute every tile of the plan on the actors, each placed in the matrix once.
+
+        Each actor starts with the tiles whose row block is its own; who has none left takes from the longest queue.
+        Between hosts, every block of rows travels to each host once, and every tile back to this one once.
+
+        Parameters
+        ----------
+        vectors : ndarray of float32, shape (n, d)
+        """
+        blocks = [ray.put(vectors[rows.start : rows.stop]) for rows in map(plan.block, range(plan.n_blocks))]
+        shared = PairwisePass(
+            token=uuid.uuid4().hex,
+            kernel=criterion.kernel,
+            unit=criterion.unit,
+            plan=plan,
+            home_blocks=-(-plan.n_blocks // len(self)),
+            address=None if self._config.transport == "objects" else matrix.address,
+        )
+
+        def submit(actor: Any, tile: Tile) -> Any:  # noqa: ANN401  # Ray's handles are not typed
+            return actor.compute_tile.remote(shared, tile, blocks[tile.row], blocks[tile.column])
+
+        computed: ComputedTile
+        for tile, computed in self._run(plan.tiles(), submit, lambda tile: tile.row):
+            if computed.values is not None:
+                if self._config.transport == "shared":
+                    raise PassError("pool.transport is 'shared', but an actor cannot map this driver's memory")
+                matrix.place(tile, computed.values)
+            matrix.account(tile, computed.n_cells)
+            phase.advance(1)
+        matrix.require_complete()
+        ray.get([member.handle.end_pass.remote() for member in self._members])
+
+    def form(
+        self,
+        members: Sequence[ConceptMembers],
+        vectors_of: Callable[[int], NDArray[np.float32]],
+        phase: Phase,
+    ) -> dict[int, list[Formation]]:
+        """Form the concepts of each shard on the actor that owns it, and bind their members there.
+
+        Parameters
+        ----------
+        members : sequence of ConceptMembers
+            One a shard; shards without concepts are passed over.
+        vectors_of : callable
+            Gives the vectors of a shard's members; called when the shard's turn comes.
+        """
+
+        def submit(actor: Any, shard: int) -> Any:  # noqa: ANN401  # Ray's handles are not typed
+            return actor.form.remote(shard, members[shard], ray.put(vectors_of(shard)))
+
+        formed = {}
+        for shard, result in self._run([s for s, m in enumerate(members) if len(m.concept_ids)], submit, lambda s: s):
+            formed[shard] = result
+            phase.advance(len(members[shard].concept_ids))
+        return formed
+
+    def _run(
+        self, tasks: Sequence[T], submit: Callable[[Any, T], Any], home: Callable[[T], int]
+    ) -> Iterator[tuple[T, Any]]:
+        """Run tasks on the actors; yield (task, result) by completion. At most `tiles_in_flight` calls an actor.
+
+        A call that dies with its actor goes back to the front of the actor's queue; the actor rests until Ray has
+        restarted it, and others take its work meanwhile. One that will not come back leaves the pool.
+        """
+        for task in tasks:
+            self._members[home(task) % len(self)].queue.append(task)
+        running: dict[Any, tuple[_Member, T | None]] = {}
+        while running or any(member.queue for member in self._members):
+            for member in self._members:
+                while member.n_in_flight < self._config.tiles_in_flight and not member.is_reviving:
+                    task = self._take(member)
+                    if task is None:
+                        break
+                    running[submit(member.handle, task)] = (member, task)
+                    member.n_in_flight += 1
+            done, _ = ray.wait(list(running), num_returns=1)
+            member, finished = running.pop(done[0])
+            try:
+                result = ray.get(done[0])
+            except RayActorError as error:
+                self._after_death(member, finished, error, running)
+                continue
+            if finished is None:
+                member.is_reviving = False
+                member.report = result
+                continue
+            member.n_in_flight -= 1
+            yield finished, result
+
+    def _take(self, member: _Member) -> Any:  # noqa: ANN401  # a task, or None
+        if member.queue:
+            return member.queue.popleft()
+        longest = max(self._members, key=lambda other: len(other.queue))
+        return longest.queue.pop() if longest.queue else None
+
+    def _after_death(
+        self, member: _Member, task: Hashable | None, error: RayActorError, running: dict[Any, tuple[_Member, Any]]
+    ) -> None:
+        """Put the task back, and ask the actor for a sign of life; drop it if Ray will not restart it."""
+        if task is not None:
+            member.n_in_flight -= 1
+            member.queue.appendleft(task)
+            if member.is_reviving:
+                return
+            _LOG.warning("actor pid=%d died; its work is sent again: %s", member.report.process_id, error)
+        elif isinstance(error, ActorDiedError):
+            _LOG.warning("actor pid=%d is gone for good", member.report.process_id)
+            self._members.remove(member)
+            if not self._members:
+                raise PassError(f"every shard actor has died more than {self._config.max_restarts} times") from error
+            self._members[0].queue.extend(member.queue)
+            return
+        member.is_reviving = True
+        running[member.handle.report.remote()] = (member, None)
+
+    def _kill(self, handles: Sequence[Any]) -> None:
+        for handle in handles:
+            ray.kill(handle)
+
+
+def _read_topologies(timeout_s: float) -> dict[str, Topology]:
+    """Return the NUMA topology of each living Ray node with CPUs, read there."""
+    here = ray.get_runtime_context().get_node_id()
+    names = sorted(node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0)
+    probe = ray.remote(num_cpus=0)(read_topology)
+    pending = {
+        name: probe.options(scheduling_strategy=NodeAffinitySchedulingStrategy(name, soft=False)).remote()
+        for name in names
+        if name != here
+    }
+    topologies = {here: read_topology()} if here in names else {}
+    topologies.update(zip(pending, ray.get(list(pending.values()), timeout=timeout_s), strict=True))
+    return dict(sorted(topologies.items()))
+
+
+def _ray_cpus(ray_node: str) -> float:
+    """Return the CPUs that Ray gives out on a node; fewer than the machine's if it was started so."""
+    return float(next(node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["NodeID"] == ray_node))
+
+
+def _share(cpus: float, n_actors: int) -> float:
+    """Return the CPUs that one of n actors asks Ray for: whole numbers, or a fraction below one."""
+    share = cpus / n_actors
+    return float(int(share)) if share >= 1 else share
+
+
+def _threads(node: NumaNode, config: PoolConfig) -> int | None:
+    """Return the threads of an actor that shares its node, or None: all CPUs that the binding leaves."""
+    if config.actors_per_numa_node == 1:
+        return None
+    return max(1, len(node.cpus) // config.actors_per_numa_node)
