@@ -8,12 +8,22 @@ concepts or Ray. Every call releases the GIL. ``README.md`` beside it states the
 from __future__ import annotations
 
 import os
+import pkgutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from native_simd._simd import ffi, lib
+# `ray job submit --working-dir .` puts a source tree, which has no compiled extension, ahead of the installed package on
+# a worker's path: look for the extension in every `native_simd` on the path.
+__path__ = pkgutil.extend_path(__path__, __name__)
+
+try:
+    from native_simd._simd import ffi, lib
+except ModuleNotFoundError as missing:
+    raise ImportError(
+        f"native_simd is not compiled in {list(__path__)}: run `pip install .` in the project"
+    ) from missing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +50,10 @@ __all__ = [
     "pairwise_symmetric",
     "similarity",
 ]
+
+_ABI = 1
+if _ABI != lib.NS_ABI:
+    raise ImportError(f"native_simd needs version {_ABI} of its compiled extension, found {lib.NS_ABI}: reinstall")
 
 LANES: int = int(lib.NS_LANES)
 TILE_ROWS: int = int(lib.NS_TILE_ROWS)

@@ -5,6 +5,8 @@
  * argument. "Panels" are 16 vectors interleaved dimension by dimension: element k of vector v is
  * panels[(v / 16) * 16 * d + k * 16 + v % 16]; lanes past the last vector are zero. */
 
+enum { NS_ABI = 1 }; /* goes up with every change of this file that the typed layer depends on */
+
 enum {
     NS_OK = 0,
     NS_E_ARGUMENT = -1, /* a size, stride or code that no caller of the typed layer can produce */
