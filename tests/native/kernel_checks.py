@@ -1,0 +1,59 @@
+"""One kernel table against the scalar one, bit for bit, with every array against a guard page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from guarded_memory import guarded, guarded_copy
+from kernel_library import LANES, TILE_ROWS, pack_rows
+
+if TYPE_CHECKING:
+    from kernel_library import Kernels
+    from numpy.typing import NDArray
+
+SPECIAL = np.array([0.0, -0.0, 1e-45, -1e-45, 1e-38, -3e-39, 1e18, -1e18, 1.0, -1.0], np.float32)
+
+
+def hostile_rows(rng: np.random.Generator, n: int, d: int) -> NDArray[np.float32]:
+    """Return vectors over many magnitudes, with zeros of both signs and subnormal numbers."""
+    rows = (rng.standard_normal((n, d)) * 10.0 ** rng.uniform(-6, 6, (n, 1))).astype(np.float32)
+    where = rng.random((n, d)) < 0.2
+    rows[where] = rng.choice(SPECIAL, int(where.sum()))
+    return rows
+
+
+def assert_same_bits(got: NDArray[np.generic], expected: NDArray[np.generic]) -> None:
+    np.testing.assert_array_equal(
+        np.ascontiguousarray(got).view(np.uint32), np.ascontiguousarray(expected).view(np.uint32)
+    )
+
+
+def check_tiles(kernels: Kernels, scalar: Kernels, d: int, n_a_panels: int, n_b_panels: int) -> None:
+    rng = np.random.default_rng([d, n_a_panels, n_b_panels])
+    a, b = (guarded_copy(pack_rows(hostile_rows(rng, n * LANES, d))) for n in (n_a_panels, n_b_panels))
+    for kernel in ("tile_dot", "tile_sqeuclidean"):
+        assert_same_bits(kernels.tile(kernel, a, b, d), scalar.tile(kernel, a, b, d))
+
+
+def check_transpose(kernels: Kernels, rows: int, columns: int, gap: int, at: str) -> None:
+    rng = np.random.default_rng([rows, columns, gap])
+    source = guarded((rows - 1) * TILE_ROWS + columns, at=at)
+    source[:] = rng.standard_normal(source.size)
+    values = np.lib.stride_tricks.as_strided(source, (rows, columns), (4 * TILE_ROWS, 4))
+    assert_same_bits(kernels.transpose(values, rows, columns, rows + gap, at=at), values.T)
+
+
+def check_row_scans(kernels: Kernels, scalar: Kernels, n: int, at: str) -> None:
+    rng = np.random.default_rng(n)
+    row = guarded_copy(rng.integers(-4, 5, n).astype(np.float32), at=at)
+    bias = guarded_copy(np.where(rng.random(n) < 0.3, np.float32(-np.inf), np.float32(0)), at=at)
+    row[rng.random(n) < 0.1] = -0.0
+    row[rng.random(n) < 0.1] = -np.inf
+    dead = np.isneginf(bias)
+    row[dead & (rng.random(n) < 0.3)] = np.nan  # what is left in dead columns may be anything
+    row[dead & (rng.random(n) < 0.3)] = np.inf
+    assert_same_bits(np.array([kernels.row_max(row, bias)]), np.array([scalar.row_max(row, bias)]))
+    for threshold in (-np.inf, -1.0, 0.0, -0.0, 4.0, np.inf, float(scalar.row_max(row, bias))):
+        found = kernels.row_at_least(row, bias, threshold)
+        assert found.tolist() == scalar.row_at_least(row, bias, threshold).tolist()

@@ -1,0 +1,132 @@
+"""The C sources built for testing: all symbols visible, each kernel table callable, natively or on an emulated CPU."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from guarded_memory import guarded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    from numpy.typing import NDArray
+
+LANES = 16
+TILE_ROWS = 192
+CODES = {"scalar": 0, "neon": 1, "avx2": 2, "avx512": 3}
+_HERE = Path(__file__).parent
+_NATIVE = _HERE.parents[1] / "native_simd"
+
+
+class Run(Protocol):
+    """Calls a function by address; arrays are passed by reference."""
+
+    def __call__(self, address: int, *arguments: NDArray[Any] | int) -> int: ...
+
+
+class _Table(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("tile_dot", ctypes.c_void_p),
+        ("tile_sqeuclidean", ctypes.c_void_p),
+        ("transpose", ctypes.c_void_p),
+        ("row_max", ctypes.c_void_p),
+        ("row_at_least", ctypes.c_void_p),
+    )
+
+
+def _build_settings() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("native_build", _NATIVE / "_build.py")
+    if spec is None or spec.loader is None:
+        raise FileNotFoundError(_NATIVE / "_build.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def build(folder: Path) -> Path:
+    """Compile the sources with the flags of the wheel, but visible symbols; return the shared object."""
+    settings = _build_settings()
+    flags = [flag for flag in settings.COMPILE_ARGS if flag != "-fvisibility=hidden"]
+    sources = [str(_NATIVE / "csrc" / name) for name in settings.SOURCES]
+    target = folder / "kernels.so"
+    command = ["gcc", *flags, "-shared", "-fPIC", f"-I{_NATIVE / 'csrc'}", *sources, str(_HERE / "shim.c")]
+    subprocess.run([*command, "-o", str(target), "-lm"], check=True)
+    return target
+
+
+def run_natively(address: int, *arguments: NDArray[Any] | int) -> int:
+    """Call on this machine's CPU."""
+    passed = [a.ctypes.data if isinstance(a, np.ndarray) else a for a in arguments]
+    function: Callable[..., int] = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * len(passed))(address)
+    return function(*passed)
+
+
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """The kernels of one instruction set, called through ``run``; outputs lie between guard pages."""
+
+    library: ctypes.CDLL
+    isa: str
+    run: Run = run_natively
+
+    def address(self, symbol: str) -> int:
+        """Return the address of a function of the shared object."""
+        return int(ctypes.cast(getattr(self.library, symbol), ctypes.c_void_p).value or 0)
+
+    @property
+    def table(self) -> _Table:
+        return _Table.in_dll(self.library, f"ns_kernels_{self.isa}")
+
+    def is_available(self) -> bool:
+        """Return what the library itself says about the CPU it runs on."""
+        return bool(self.run(self.address("ns_isa_available"), CODES[self.isa]))
+
+    def tile(self, kernel: str, a: NDArray[np.float32], b: NDArray[np.float32], d: int) -> NDArray[np.float32]:
+        """Return the raw accumulators of all panels of ``a`` with all of ``b``."""
+        n_a, n_b = a.size // (LANES * d), b.size // (LANES * d)
+        out = guarded((n_a * LANES - 1) * TILE_ROWS + n_b * LANES)
+        out[:] = np.nan
+        self.run(getattr(self.table, kernel), a, b, d, n_a, n_b, out)
+        rows = np.lib.stride_tricks.as_strided(out, (n_a * LANES, n_b * LANES), (4 * TILE_ROWS, 4))
+        gaps = out.size - rows.size
+        assert np.isnan(out).sum() == np.isnan(rows).sum() + gaps
+        return rows
+
+    def transpose(
+        self, values: NDArray[np.float32], rows: int, columns: int, out_stride: int, *, at: str = "end"
+    ) -> NDArray[np.float32]:
+        """Return the transposed ``rows`` x ``columns`` corner, and check that nothing else was written."""
+        out = guarded((columns - 1) * out_stride + rows, at=at)
+        out[:] = np.nan
+        self.run(self.table.transpose, values, values.strides[0] // 4, rows, columns, out, out_stride)
+        written = np.lib.stride_tricks.as_strided(out, (columns, rows), (4 * out_stride, 4))
+        assert np.isnan(out).sum() == np.isnan(written).sum() + out.size - written.size
+        return written
+
+    def row_max(self, row: NDArray[np.float32], bias: NDArray[np.float32]) -> np.float32:
+        best = np.empty(1, np.float32)
+        table = ctypes.addressof(self.table)
+        self.run(self.address("shim_row_max"), table, row, bias, len(row), best)
+        return np.float32(best[0])
+
+    def row_at_least(self, row: NDArray[np.float32], bias: NDArray[np.float32], threshold: float) -> NDArray[np.int32]:
+        found, floor = guarded(len(row), np.int32), np.array([threshold], np.float32)
+        table = ctypes.addressof(self.table)
+        count = self.run(self.address("shim_row_at_least"), table, row, bias, len(row), floor, found)
+        return found[:count].copy()
+
+
+def pack_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return panels of 16 in plain numpy: element k of vector v at ``(v // 16) * 16 * d + k * 16 + v % 16``."""
+    n, d = rows.shape
+    padded = np.zeros((-(-n // LANES) * LANES, d), np.float32)
+    padded[:n] = rows
+    return np.ascontiguousarray(padded.reshape(-1, LANES, d).transpose(0, 2, 1)).reshape(-1)

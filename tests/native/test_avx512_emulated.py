@@ -1,0 +1,97 @@
+"""The AVX-512 machine code on an emulated CPU: right bits and no stray access on a machine that lacks it, too."""
+
+from __future__ import annotations
+
+import platform
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from avx512_cpu import NO_YMM_STATE, NO_ZMM_STATE, EmulatedCpu, Trap, load_emulator
+from kernel_checks import check_row_scans, check_tiles, check_transpose
+from kernel_library import Kernels, pack_rows
+
+if TYPE_CHECKING:
+    import ctypes
+    from pathlib import Path
+    from types import ModuleType
+
+pytestmark = [
+    pytest.mark.emulated,
+    pytest.mark.skipif(platform.machine() != "x86_64", reason="the emulator and the AVX-512 kernels are x86-64 code"),
+]
+UNDEFINED_INSTRUCTION, PAGE_FAULT = 6, 14
+
+
+@pytest.fixture(scope="module")
+def bochscpu(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    return load_emulator(tmp_path_factory.mktemp("emulator"))
+
+
+# Skylake-X has AVX-512 F, BW, DQ and VL alone: nothing newer may slip in.
+@pytest.fixture(scope="module", params=["skylake_x", "sapphire_rapids"])
+def avx512(
+    request: pytest.FixtureRequest,
+    bochscpu: ModuleType,
+    kernel_library: ctypes.CDLL,
+    kernel_path: Path,
+) -> Kernels:
+    return Kernels(kernel_library, "avx512", EmulatedCpu(bochscpu, kernel_path, str(request.param)))
+
+
+@pytest.mark.parametrize("d", [1, 2, 3, 15, 16, 17, 33, 191, 192, 193, 385])
+def test_tiles_equal_scalar(avx512: Kernels, scalar: Kernels, d: int) -> None:
+    for n_a_panels, n_b_panels in ((1, 1), (1, 2), (2, 3)):
+        check_tiles(avx512, scalar, d, n_a_panels, n_b_panels)
+
+
+@pytest.mark.parametrize("at", ["start", "end"])
+def test_transpose_moves_every_element_and_no_other(avx512: Kernels, at: str) -> None:
+    for rows in (1, 3, 4, 5, 8, 13, 33):
+        for columns in (1, 3, 4, 7, 16, 21):
+            check_transpose(avx512, rows, columns, (rows * columns) % 7, at)
+
+
+@pytest.mark.parametrize("at", ["start", "end"])
+def test_row_scans_equal_scalar(avx512: Kernels, scalar: Kernels, at: str) -> None:
+    for n in (1, 2, 15, 16, 17, 31, 33, 63, 64, 65, 127, 129, 200):
+        check_row_scans(avx512, scalar, n, at)
+
+
+def test_cpu_with_avx512_is_recognised(avx512: Kernels) -> None:
+    assert avx512.is_available()
+
+
+def test_cpu_without_avx512_is_refused_and_would_trap(
+    bochscpu: ModuleType,
+    kernel_library: ctypes.CDLL,
+    kernel_path: Path,
+) -> None:
+    cpu = EmulatedCpu(bochscpu, kernel_path, "arrow_lake")
+    kernels = Kernels(kernel_library, "avx512", cpu)
+    assert not kernels.is_available()
+    assert Kernels(kernel_library, "avx2", cpu).is_available()
+    panel = pack_rows(np.ones((16, 3), np.float32))
+    with pytest.raises(Trap) as trap:
+        kernels.tile("tile_dot", panel, panel, 3)
+    assert trap.value.vector == UNDEFINED_INSTRUCTION
+
+
+@pytest.mark.parametrize(("xcr0", "offered"), [(NO_ZMM_STATE, {"avx2"}), (NO_YMM_STATE, set())])
+def test_operating_system_must_save_the_registers(
+    bochscpu: ModuleType,
+    kernel_library: ctypes.CDLL,
+    kernel_path: Path,
+    xcr0: int,
+    offered: set[str],
+) -> None:
+    cpu = EmulatedCpu(bochscpu, kernel_path, "skylake_x", xcr0)
+    isas = ("avx2", "avx512")
+    assert {isa for isa in isas if Kernels(kernel_library, isa, cpu).is_available()} == offered
+
+
+def test_emulator_faults_on_memory_that_was_not_given(avx512: Kernels) -> None:
+    panel = pack_rows(np.ones((16, 600), np.float32))  # several pages, of which the last are withheld
+    with pytest.raises(Trap) as trap:
+        avx512.run(avx512.table.tile_dot, panel[:16].copy(), panel, 600, 1, 1, np.zeros(192 * 16, np.float32))
+    assert trap.value.vector == PAGE_FAULT

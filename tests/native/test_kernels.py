@@ -1,0 +1,46 @@
+"""Each vector kernel of this machine equals the scalar kernel to the bit and stays inside its arrays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from kernel_checks import check_row_scans, check_tiles, check_transpose
+
+if TYPE_CHECKING:
+    from kernel_library import Kernels
+
+DIMENSIONS = (*range(1, 98, 3), 191, 192, 193, 383, 384, 385, 767, 768, 769)
+
+
+@pytest.mark.parametrize("d", DIMENSIONS)
+def test_tiles_equal_scalar(simd: Kernels, scalar: Kernels, d: int) -> None:
+    for n_a_panels, n_b_panels in ((1, 1), (1, 2), (2, 3), (3, 2)):
+        check_tiles(simd, scalar, d, n_a_panels, n_b_panels)
+
+
+def test_full_tile_equals_scalar(simd: Kernels, scalar: Kernels) -> None:
+    check_tiles(simd, scalar, 193, 12, 12)
+
+
+@pytest.mark.parametrize("at", ["start", "end"])
+def test_transpose_moves_every_element_and_no_other(simd: Kernels, at: str) -> None:
+    for rows in (*range(1, 20), 191, 192):
+        for columns in (*range(1, 20), 191, 192):
+            check_transpose(simd, rows, columns, (rows * columns) % 7, at)
+
+
+@pytest.mark.parametrize("at", ["start", "end"])
+def test_row_scans_equal_scalar(simd: Kernels, scalar: Kernels, at: str) -> None:
+    for n in (*range(1, 150), 767, 768, 769, 1023, 1024, 1025):
+        check_row_scans(simd, scalar, n, at)
+
+
+def test_scalar_scans_mean_what_they_say(scalar: Kernels) -> None:
+    row = np.array([5, 1, 7, 7, np.nan, -np.inf, 6], np.float32)
+    bias = np.array([0, 0, -np.inf, 0, -np.inf, 0, 0], np.float32)
+    assert scalar.row_max(row, bias) == 7
+    assert scalar.row_at_least(row, bias, 5).tolist() == [0, 3, 6]
+    assert scalar.row_at_least(row, bias, -np.inf).tolist() == [0, 1, 2, 3, 5, 6]
+    assert scalar.row_max(row, np.full(7, -np.inf, np.float32)) == -np.inf
