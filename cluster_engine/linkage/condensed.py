@@ -53,6 +53,7 @@ def pair_of(n: int, index: int) -> tuple[int, int]:
 def negate_to_square(condensed: NDArray[np.generic], out: NDArray[np.float32]) -> None:
     """Write the negated distances (similarities) of a condensed vector to both halves of a square matrix."""
     n = len(out)
+    np.fill_diagonal(out, 0)
     for i in range(n - 1):
         start = row_start(n, i)
         out[i, i + 1 :] = condensed[start : start + n - 1 - i]
