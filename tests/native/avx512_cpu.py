@@ -8,6 +8,7 @@ proves results and bounds of memory access, never speed.
 from __future__ import annotations
 
 import ctypes
+import importlib
 import struct
 import subprocess
 from pathlib import Path
@@ -69,11 +70,9 @@ def load_emulator(folder: Path) -> ModuleType:
     source.write_text(_NEWER_LIBC)
     subprocess.run(["gcc", "-std=gnu11", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
     ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
-    import bochscpu  # noqa: PLC0415 - only now can it be loaded
-    import bochscpu.cpu  # noqa: PLC0415
-    import bochscpu.memory  # noqa: PLC0415
-
-    return bochscpu
+    for submodule in ("cpu", "memory"):
+        importlib.import_module(f"bochscpu.{submodule}")
+    return importlib.import_module("bochscpu")
 
 
 def _pages_of_file(path: str) -> Iterator[tuple[int, int, bool]]:

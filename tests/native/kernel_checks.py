@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from kernel_library import Kernels
     from numpy.typing import NDArray
 
-SPECIAL = np.array([0.0, -0.0, 1e-45, -1e-45, 1e-38, -3e-39, 1e18, -1e18, 1.0, -1.0], np.float32)
+SPECIAL = np.array([0.0, -0.0, 1e-45, -1e-45, 1e-38, -3e-39, 1e13, -1e13, 1.0, -1.0], np.float32)
 
 
 def hostile_rows(rng: np.random.Generator, n: int, d: int) -> NDArray[np.float32]:
