@@ -29,8 +29,6 @@ _SMALLEST_FIRST: list[tuple[str, Literal["ascending", "descending"]]] = [
     ("importance", "ascending"),
     ("vector", "ascending"),
     ("text", "ascending"),
-    ("file", "ascending"),
-    ("row_number", "ascending"),
 ]
 
 
@@ -147,7 +145,7 @@ class EpisodeAssembly:
 
 
 def _sort(scalars: pa.Table, vectors: VectorBuffer) -> npt.NDArray[np.int64]:
-    """Order rows by id, and rows of one id so that the one to keep is first."""
+    """Order rows by id, those with one id so that the one to keep is first; stable, so equal rows keep file order."""
     table = scalars.append_column("vector", vectors.as_binary())
     order = pc.sort_indices(table, sort_keys=_SMALLEST_FIRST)
     return order.to_numpy().astype(np.int64)

@@ -151,7 +151,7 @@ def check_times(column: pa.Array[Any]) -> tuple[pa.Array[Any], list[Fault]]:
     if unit == "ns":  # int64 nanoseconds end in the year 2262
         return _times(ticks // _US_NS, nulls), []
     tick_us = _UNIT_US[unit]
-    bad = (ticks < -(-_FIRST_US // tick_us)) | (ticks > _LAST_US // tick_us)
+    bad = (ticks < _FIRST_US // tick_us) | (ticks > _LAST_US // tick_us)
     rows = np.flatnonzero(bad)
     details = [f"the time {ticks[row]} ({column.type}) is outside the years 1 to 9999" for row in rows.tolist()]
     return _times(np.where(bad, 0, ticks) * tick_us, nulls), [Fault(Reason.BAD_TIME, rows, details)]

@@ -126,7 +126,7 @@ def read_slowly(files: dict[str, File], dimension: int | None) -> tuple[list[Row
 
 numbers = st.one_of(
     st.sampled_from([0.0, -0.0, 1.0, -2.5, 3.0]),
-    st.sampled_from([math.nan, math.inf, -math.inf, 1e300, 1e-300, 1e-25, 3e19, 1e-44, None]),
+    st.sampled_from([math.nan, math.inf, -math.inf, 1e300, 1e-300, 1e-25, 1e-20, 3e19, 1e-44, None]),
     st.floats(-10, 10, width=32),
 )
 plain = st.lists(st.floats(-4, 4, width=16).filter(bool), min_size=2, max_size=2)
@@ -303,3 +303,25 @@ def test_a_conflict_names_what_differs() -> None:
             "detail": "differs from the stored episode in vector, time",
         }
     ]
+
+
+@pytest.mark.parametrize(
+    "change", [{"time": None}, {"time": 8}, {"importance": 0.6}, {"vector": [1.0, -0.0]}, {"text": None}, {"text": "y"}]
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_of_two_rows_with_one_id_the_smaller_is_kept(tmp_path: Path, change: dict[str, Any], first: bool) -> None:
+    kept = Row(1, [1.0, 0.0], 7, 0.5, "x")
+    rows = [replace(kept, **change), kept]
+    write(File(rows[::-1] if first else rows, "parquet", "list", "f8"), tmp_path / "a.parquet")
+    episodes, quarantine = read_episodes(tmp_path)
+    assert contents(episodes) == expected([kept])
+    assert quarantine.table["row_number"].to_pylist() == [int(first)]
+
+
+def test_the_sign_of_zero_is_content_of_a_vector_alone(tmp_path: Path) -> None:
+    stored = episodes_of([Row(1, [1.0, 0.0], None, 0.0, None)], strings=False, with_texts=False)
+    write(File([Row(1, [1.0, -0.0], None, -0.0, None)], "parquet", "list", "f8"), tmp_path / "a.parquet")
+    new, _ = read_episodes(tmp_path)
+    assert not np.signbit(new.importances).any()
+    _, quarantine = merge_episodes(stored, new)
+    assert quarantine.table["detail"].to_pylist() == ["differs from the stored episode in vector"]

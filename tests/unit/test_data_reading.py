@@ -211,3 +211,11 @@ def test_a_buffer_is_permuted_in_place() -> None:
 def test_a_dimension_below_one_is_refused(path: Path) -> None:
     with pytest.raises(ConfigError, match="at least 1, not 0"):
         read_episodes(write(path, {}), dimension=0)
+
+
+def test_a_squared_norm_must_be_a_normal_float32(path: Path) -> None:
+    lengths = [2.0**-63 * (1 - 2**-20), 2.0**-63, 2.0**64 * (1 - 2**-24), 2.0**64]
+    pq.write_table(pa.table({"id": [0, 1, 2, 3], "vector": [[0.0, x] for x in lengths]}), path)
+    episodes, quarantine = read_episodes(path)
+    assert episodes.ids.to_pylist() == [1, 2]
+    assert quarantine.table["reason"].to_pylist() == ["norm_underflow", "norm_overflow"]
