@@ -16,6 +16,7 @@ import numpy as np
 
 import native_simd
 from cluster_engine.concepts.formation import Formation, form_concept
+from cluster_engine.errors import PlacementError
 from cluster_engine.shards.affinity import NumaPolicy, PlacementReport, bind_to_node, threads_for
 from cluster_engine.shards.shard import BindingShard
 
@@ -113,8 +114,13 @@ class ShardActor:
     """
 
     def __init__(self, node: NumaNode | None, policy: NumaPolicy, threads: int | None) -> None:
-        # First of all: memory allocated before the binding may lie on any node.
-        self._placement = bind_to_node(node, policy)
+        self._refusal: PlacementError | None = None
+        try:
+            # First of all: memory allocated before the binding may lie on any node.
+            self._placement = bind_to_node(node, policy)
+        except PlacementError as refusal:  # raised by report(): Ray would hide its type if it left a constructor
+            self._refusal = refusal
+            return
         self._threads = threads or threads_for(self._placement)
         self._token = ""
         self._packed: OrderedDict[int, native_simd.PackedVectors] = OrderedDict()
@@ -122,7 +128,15 @@ class ShardActor:
         self._shards: dict[int, BindingShard] = {}
 
     def report(self) -> ActorReport:
-        """Return the identity and the placement that took effect."""
+        """Return the identity and the placement that took effect; the first call to make.
+
+        Raises
+        ------
+        PlacementError
+            Policy "require" could not be met.
+        """
+        if self._refusal is not None:
+            raise self._refusal
         return ActorReport(os.getpid(), native_simd.active_isa(), self._threads, self._placement)
 
     def compute_tile(

@@ -109,6 +109,7 @@ class ShardPool:
                     actor_class.options(
                         num_cpus=_share(cpus, config.actors_per_numa_node),
                         max_restarts=config.max_restarts,
+                        runtime_env=_runtime_env(),
                         scheduling_strategy=NodeAffinitySchedulingStrategy(ray_node, soft=False),
                     ).remote(node, NumaPolicy(config.numa), config.threads_per_actor or _threads(node, config))
                     for _ in range(config.actors_per_numa_node)
@@ -303,6 +304,12 @@ def _share(cpus: float, n_actors: int) -> float:
     """Return the CPUs that one of n actors asks Ray for: whole numbers, or a fraction below one."""
     share = cpus / n_actors
     return float(int(share)) if share >= 1 else share
+
+
+def _runtime_env() -> dict[str, dict[str, str]] | None:
+    """Return what makes actors on other hosts use the instruction set that was forced here."""
+    forced = os.environ.get("CLUSTER_ENGINE_ISA")
+    return {"env_vars": {"CLUSTER_ENGINE_ISA": forced}} if forced else None
 
 
 def _threads(node: NumaNode, config: PoolConfig) -> int | None:
