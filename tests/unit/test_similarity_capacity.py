@@ -1,0 +1,73 @@
+"""What may be allocated, and the refusal that names bytes and what would fit."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster_engine.errors import CapacityError
+from cluster_engine.similarity.capacity import available_bytes, format_bytes, largest_fitting, require_fit
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@given(st.integers(1, 100), st.integers(0, 1000), st.integers(0, 10**15))
+def test_the_largest_that_fits_is_the_largest(square: int, linear: int, limit: int) -> None:
+    def need(n: int) -> int:
+        return square * n * n + linear * n
+
+    n = largest_fitting(need, limit)
+    assert need(n) <= limit < need(n + 1)
+
+
+@given(st.integers(1, 10**6), st.integers(0, 4 * 10**12))
+def test_refusal_names_the_bytes(n: int, limit: int) -> None:
+    def need(rows: int) -> int:
+        return 4 * rows * rows
+
+    if need(n) <= limit:
+        require_fit("a matrix", n, need, limit)
+        return
+    with pytest.raises(CapacityError) as caught:
+        require_fit("a matrix", n, need, limit)
+    text = str(caught.value)
+    assert text.startswith(f"a matrix of {n:,} vectors needs {format_bytes(need(n))}")
+    assert format_bytes(limit) in text
+    assert f"{largest_fitting(need, limit):,} vectors would fit" in text
+
+
+def test_sizes_are_exact() -> None:
+    assert format_bytes(0) == "0.00 GiB (0 bytes)"
+    assert format_bytes(40 * 10**9) == "37.25 GiB (40,000,000,000 bytes)"
+
+
+@pytest.fixture(name="host_bytes")
+def fake_host(monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=10_000))
+    return 10_000
+
+
+def write_cgroup(root: Path, limit: str, used: str) -> Path:
+    (root / "memory.max").write_text(f"{limit}\n", encoding="ascii")
+    (root / "memory.current").write_text(f"{used}\n", encoding="ascii")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("limit", "used", "available"),
+    [("8000", "3000", 5000), ("50000", "3000", 10_000), ("max", "3000", 10_000), ("2000", "3000", 0)],
+)
+def test_the_tighter_of_host_and_cgroup_counts(
+    tmp_path: Path, host_bytes: int, limit: str, used: str, available: int
+) -> None:
+    assert available_bytes(write_cgroup(tmp_path, limit, used)) == available
+
+
+def test_without_a_cgroup_the_host_counts(tmp_path: Path, host_bytes: int) -> None:
+    assert available_bytes(tmp_path / "none") == host_bytes
