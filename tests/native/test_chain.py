@@ -82,9 +82,7 @@ def canonical(merges: list[Merge]) -> list[Merge]:
     return sorted(merges, key=lambda merge: (-merge[0], *merge[1:]))
 
 
-def assert_each_merge_is_of_nearest(
-    merges: list[Merge], matrix: NDArray[np.float32], method: str, slack: float
-) -> None:
+def assert_each_merge_is_of_nearest(merges: list[Merge], matrix: NDArray[Any], method: str, slack: float) -> None:
     """Replay in exact arithmetic: every pair was alive, its similarity is right, and neither had anything nearer."""
     clusters = ExactClusters(matrix, method)
     for similarity, a, b in merges:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,6 +55,7 @@ def n_canaries(frame: NDArray[np.float32]) -> int:
 def test_pairwise_equals_scalar(
     isa: str,
     monkeypatch: pytest.MonkeyPatch,
+    *,
     metric: native_simd.Metric,
     m: int,
     n: int,
@@ -80,7 +82,7 @@ def test_pairwise_equals_scalar(
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize(("m", "n", "d"), [(767, 769, 3), (768, 768, 2), (769, 767, 1), (3, 5, 769), (200, 16, 768)])
 def test_pairwise_equals_scalar_at_large_sizes(
-    isa: str, monkeypatch: pytest.MonkeyPatch, metric: native_simd.Metric, m: int, n: int, d: int
+    isa: str, monkeypatch: pytest.MonkeyPatch, *, metric: native_simd.Metric, m: int, n: int, d: int
 ) -> None:
     a, b = packed(2, m, d, metric), packed(3, n, d, metric)
     results = []
@@ -103,6 +105,7 @@ def test_pairwise_equals_scalar_at_large_sizes(
 def test_symmetric_equals_rectangular_in_any_slices(
     isa: str,
     monkeypatch: pytest.MonkeyPatch,
+    *,
     metric: native_simd.Metric,
     n: int,
     d: int,
@@ -119,7 +122,7 @@ def test_symmetric_equals_rectangular_in_any_slices(
     frame, out = framed(n, n, gap)
     n_tiles = native_simd.count_tiles(n)
     bounds = [0, *sorted(round(cut * n_tiles) for cut in cuts), n_tiles]
-    for first, stop in zip(bounds, bounds[1:], strict=False):
+    for first, stop in pairwise(bounds):
         native_simd.pairwise_symmetric(a, metric=metric, out=out, tiles=(first, stop), threads=threads)
     assert_same_bits(out, expected)
     assert_same_bits(out, out.T)
