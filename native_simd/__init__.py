@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-# `ray job submit --working-dir .` puts a source tree, which has no compiled extension, ahead of the installed package on
-# a worker's path: look for the extension in every `native_simd` on the path.
+# `ray job submit --working-dir .` puts a source tree, which has no compiled extension, ahead of the installed package
+# on a worker's path: look for the extension in every `native_simd` on the path.
 __path__ = pkgutil.extend_path(__path__, __name__)
 
 try:

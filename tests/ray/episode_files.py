@@ -27,11 +27,11 @@ def write_episodes(path: Path, vectors: NDArray[np.float32], order: NDArray[np.i
     rows = np.arange(len(vectors)) if order is None else order
     table = pa.table(
         {
-            "id": pa.array([f"episode-{row:05d}" for row in rows]),
+            "id": pa.array([f"episode-{row:05d}" for row in rows], pa.string()),
             "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors[rows].reshape(-1)), vectors.shape[1]),
             "time": pa.array(rows * 1_000_000, pa.timestamp("us", "UTC")),
             "importance": pa.array((rows % 11 / 10).astype(np.float32)),
-            "text": pa.array([f"text of {row}" for row in rows]),
+            "text": pa.array([f"text of {row}" for row in rows], pa.string()),
         }
     )
     pq.write_table(table, path, row_group_size=100)

@@ -1,0 +1,53 @@
+# Two commands do everything on a fresh machine with Python >= 3.10, gcc and make:
+#   make demo    consolidates real episodes on a local Ray and shows the concepts
+#   make test    lints, type-checks and runs every test that this machine can run
+# Each makes its own virtual environment in .venv and installs what it needs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+NATIVE := $(wildcard native_simd/csrc/*) native_simd/_build.py setup.py pyproject.toml
+
+.PHONY: demo test lint unit native ray bench test-neon test-numa sanitize clean
+
+demo: $(VENV)/.installed-plot
+	$(BIN)/cluster-engine consolidate --input demo/episodes.parquet --store out/demo
+	$(BIN)/cluster-engine show --store out/demo --limit 20 --dendrogram out/demo.png
+
+test: lint unit native ray
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+unit: $(VENV)/.installed-test
+	$(BIN)/python -m pytest tests/unit
+
+native: $(VENV)/.installed-test
+	$(BIN)/python -m pytest tests/native
+
+ray: $(VENV)/.installed-test
+	$(BIN)/python -m pytest tests/ray
+
+bench: $(VENV)/.installed-bench
+	$(BIN)/python -m benchmarks.linkage
+
+test-neon:
+	tests/native/neon.sh
+
+test-numa: $(VENV)/.installed-test
+	tests/native/numa_vm.sh $(BIN)/python -m pytest -p no:cacheprovider tests/native/test_placement.py
+
+sanitize:
+	tests/native/sanitize.sh
+
+# One stamp an extra; the C files are inputs, so an edit rebuilds the extension.
+$(VENV)/.installed-%: $(NATIVE)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist out *.egg-info native_simd/*.so native_simd/_simd.c
