@@ -1,0 +1,227 @@
+/* Runs all of the native library without Python: every instruction set of this CPU against scalar, bit for bit.
+ *
+ *     driver ISA...    fails unless each ISA named was there
+ *
+ * Arrays are allocated to the byte, so that a sanitizer sees a stray access. Prints what was compared. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal.h"
+
+static int64_t n_compared, n_different;
+
+static void *allocate(size_t n_bytes) {
+    void *memory = malloc(n_bytes ? n_bytes : 1);
+    if (!memory) abort();
+    return memory;
+}
+
+static float *floats(int64_t n) { return allocate(sizeof(float) * (size_t)n); }
+static double *doubles(int64_t n) { return allocate(sizeof(double) * (size_t)n); }
+
+static uint64_t state = 1;
+
+static uint32_t next_random(void) { return (uint32_t)((state = state * 6364136223846793005u + 1442695040888963407u) >> 32); }
+
+/* Mostly ordinary numbers; a sixteenth each of 0, -0, subnormal and large ones. */
+static float any_float(void) {
+    const uint32_t kind = next_random() % 16;
+    const float value = (float)next_random() / 2147483648.0f - 1.0f;
+    return kind == 0 ? 0.0f : kind == 1 ? -0.0f : kind == 2 ? value * 0x1p-135f : kind == 3 ? value * 0x1p30f : value;
+}
+
+static float *random_floats(int64_t n) {
+    float *values = floats(n);
+    for (int64_t i = 0; i < n; i++) values[i] = any_float();
+    return values;
+}
+
+static void compare(const char *what, const void *got, const void *expected, size_t n_bytes) {
+    n_compared++;
+    if (memcmp(got, expected, n_bytes)) {
+        n_different++;
+        fprintf(stderr, "%s differs\n", what);
+    }
+}
+
+static void compare_tiles(const ns_kernels *kernels, int64_t d, int64_t n_a, int64_t n_b) {
+    float *a = random_floats(n_a * NS_LANES * d), *b = random_floats(n_b * NS_LANES * d);
+    const int64_t n = (n_a * NS_LANES - 1) * NS_TILE_ROWS + n_b * NS_LANES;
+    float *got = calloc((size_t)n, sizeof(float)), *expected = calloc((size_t)n, sizeof(float));
+    if (!got || !expected) abort();
+    kernels->tile_dot(a, b, d, n_a, n_b, got);
+    ns_kernels_scalar.tile_dot(a, b, d, n_a, n_b, expected);
+    compare("tile_dot", got, expected, sizeof(float) * (size_t)n);
+    kernels->tile_sqeuclidean(a, b, d, n_a, n_b, got);
+    ns_kernels_scalar.tile_sqeuclidean(a, b, d, n_a, n_b, expected);
+    compare("tile_sqeuclidean", got, expected, sizeof(float) * (size_t)n);
+    free(a), free(b), free(got), free(expected);
+}
+
+static void compare_transposes(const ns_kernels *kernels, int64_t rows, int64_t columns) {
+    const int64_t in_stride = columns + rows % 3, out_stride = rows + columns % 5;
+    float *in = random_floats((rows - 1) * in_stride + columns);
+    const size_t n_bytes = sizeof(float) * (size_t)((columns - 1) * out_stride + rows);
+    float *got = allocate(n_bytes), *expected = allocate(n_bytes);
+    memset(got, 0x55, n_bytes), memset(expected, 0x55, n_bytes);
+    kernels->transpose(in, in_stride, rows, columns, got, out_stride);
+    ns_kernels_scalar.transpose(in, in_stride, rows, columns, expected, out_stride);
+    compare("transpose", got, expected, n_bytes);
+    free(in), free(got), free(expected);
+}
+
+static void compare_row_scans(const ns_kernels *kernels, int64_t n) {
+    float *row = random_floats(n), *bias = floats(n);
+    int32_t *got = allocate(sizeof(int32_t) * (size_t)n), *expected = allocate(sizeof(int32_t) * (size_t)n);
+    for (int64_t j = 0; j < n; j++) {
+        bias[j] = next_random() % 4 ? 0.0f : -INFINITY;
+        if (bias[j] != 0.0f && next_random() % 2) row[j] = next_random() % 2 ? NAN : INFINITY;
+    }
+    const float best = kernels->row_max(row, bias, n), known = ns_kernels_scalar.row_max(row, bias, n);
+    compare("row_max", &best, &known, sizeof best);
+    const float thresholds[] = {-INFINITY, -0.25f, 0.0f, known, INFINITY};
+    for (size_t t = 0; t < sizeof thresholds / sizeof *thresholds; t++) {
+        const int64_t found = kernels->row_at_least(row, bias, n, thresholds[t], got);
+        const int64_t count = ns_kernels_scalar.row_at_least(row, bias, n, thresholds[t], expected);
+        compare("row_at_least: count", &found, &count, sizeof count);
+        if (found == count) compare("row_at_least", got, expected, sizeof(int32_t) * (size_t)count);
+    }
+    free(row), free(bias), free(got), free(expected);
+}
+
+static void compare_kernels(const ns_kernels *kernels) {
+    static const int64_t long_d[] = {191, 192, 193, 383, 384, 385, 767, 768, 769};
+    for (int64_t d = 1; d <= 97; d++) compare_tiles(kernels, d, 1 + d % 3, 1 + d % 4);
+    for (size_t i = 0; i < sizeof long_d / sizeof *long_d; i++) compare_tiles(kernels, long_d[i], 2, 3);
+    compare_tiles(kernels, 3, 12, 12);
+    for (int64_t rows = 1; rows <= 35; rows++)
+        for (int64_t columns = 1; columns <= 35; columns++) compare_transposes(kernels, rows, columns);
+    compare_transposes(kernels, NS_TILE_ROWS, NS_TILE_ROWS);
+    for (int64_t n = 1; n <= 300; n++) compare_row_scans(kernels, n);
+}
+
+static float *pack(const float *rows, int64_t n, int64_t d, int64_t stride, int32_t normalize, int32_t threads,
+                   double *norms) {
+    const int64_t n_panels = (n + NS_LANES - 1) / NS_LANES;
+    float *panels = aligned_alloc(64, sizeof(float) * (size_t)(n_panels * NS_LANES * d));
+    int64_t bad_row;
+    if (!panels || ns_pack(rows, n, d, stride, normalize, panels, norms, &bad_row, threads) != NS_OK) abort();
+    return panels;
+}
+
+static void compare_pairwise(int32_t isa, int64_t m, int64_t n, int64_t d, int32_t threads) {
+    const int64_t stride = d + 3;
+    float *x = random_floats((m - 1) * stride + d), *y = random_floats((n - 1) * stride + d);
+    double *x_norms = doubles(m), *y_norms = doubles(n);
+    for (int64_t i = 0; i < m; i++) x[i * stride] += 2.0f;
+    for (int64_t i = 0; i < n; i++) y[i * stride] += 2.0f;
+    for (int32_t metric = NS_DOT; metric <= NS_EUCLIDEAN; metric++) {
+        float *a = pack(x, m, d, stride, metric == NS_COSINE, threads, x_norms);
+        float *b = pack(y, n, d, stride, metric == NS_COSINE, threads, y_norms);
+        float *got = floats(m * n), *mirror = floats(n * m), *expected = floats(m * n);
+        if (ns_pairwise(isa, metric, a, m, b, n, d, got, n, mirror, m, threads) != NS_OK) abort();
+        if (ns_pairwise(NS_SCALAR, metric, a, m, b, n, d, expected, n, NULL, 0, 1) != NS_OK) abort();
+        compare("pairwise", got, expected, sizeof(float) * (size_t)(m * n));
+        ns_kernels_scalar.transpose(expected, n, m, n, got, m);
+        compare("mirror", mirror, got, sizeof(float) * (size_t)(m * n));
+
+        const int64_t c = (m + NS_TILE_ROWS - 1) / NS_TILE_ROWS, all = c * (c + 1) / 2, half = all / 2;
+        float *square = floats(m * m), *whole = floats(m * m);
+        if (ns_pairwise_symmetric(isa, metric, a, m, d, 0, half, square, m, threads) != NS_OK) abort();
+        if (ns_pairwise_symmetric(isa, metric, a, m, d, half, all - half, square, m, threads) != NS_OK) abort();
+        if (ns_pairwise(NS_SCALAR, metric, a, m, a, m, d, whole, m, NULL, 0, 1) != NS_OK) abort();
+        compare("symmetric", square, whole, sizeof(float) * (size_t)(m * m));
+        free(a), free(b), free(got), free(mirror), free(expected), free(square), free(whole);
+    }
+    free(x), free(y), free(x_norms), free(y_norms);
+}
+
+typedef struct {
+    int64_t *first, *second;
+    double *similarity;
+} merges;
+
+/* Clusters n unit vectors: in slices of 50 merges; with_sums as far as the method has a use for them. */
+static merges cluster(int32_t isa, int32_t method, const float *x, int64_t n, int64_t d, int with_sums) {
+    double *norms = doubles(n), *counts = doubles(n), *sums = with_sums ? doubles(n * d) : NULL;
+    float *panels = pack(x, n, d, d, 1, 2, norms), *matrix = floats(n * n);
+    const int32_t metric = method == NS_WARD ? NS_SQEUCLIDEAN : NS_COSINE;
+    if (ns_pairwise_symmetric(isa, metric, panels, n, d, 0, (n + NS_TILE_ROWS - 1) / NS_TILE_ROWS *
+                              ((n + NS_TILE_ROWS - 1) / NS_TILE_ROWS + 1) / 2, matrix, n, 2) != NS_OK) abort();
+    for (int64_t i = 0; i < n; i++) {
+        counts[i] = method == NS_WEIGHTED ? 1.0 : 1.0 + (double)(i % 3);
+        for (int64_t k = 0; k < d && sums; k++) sums[i * d + k] = counts[i] * (double)x[i * d + k] / norms[i];
+    }
+    const int certify = sums && method != NS_WARD;
+    ns_chain *chain = ns_chain_create(isa, method, matrix, n, n, counts, sums, d, certify, 1e-5, 1.0);
+    if (!chain) abort();
+    merges made = {allocate(sizeof(int64_t) * (size_t)n), allocate(sizeof(int64_t) * (size_t)n), doubles(n)};
+    int64_t done = 0, advanced;
+    do {
+        const int64_t most = n - done < 50 ? n - done : 50;
+        advanced = ns_chain_advance(chain, most, made.first + done, made.second + done, made.similarity + done);
+        done += advanced > 0 ? advanced : 0;
+    } while (advanced > 0);
+    int64_t counters[4];
+    ns_chain_counters(chain, counters);
+    if (advanced < 0 || done != n - 1 || (n >= 512 && counters[3] == 0)) abort();
+    ns_chain_destroy(chain);
+    free(norms), free(counts), free(sums), free(panels), free(matrix);
+    return made;
+}
+
+static void compare_chains(int32_t isa, int64_t n, int64_t d) {
+    float *x = random_floats(n * d);
+    for (int64_t i = 0; i < n; i++) x[i * d] += 0.5f;
+    for (int64_t i = 0; i + 7 < n; i += 7) memcpy(x + (i + 7) * d, x + i * d, sizeof(float) * (size_t)d); /* ties */
+    for (int32_t method = NS_AVERAGE; method <= NS_WARD; method++)
+        for (int with_sums = 0; with_sums < (method == NS_COMPLETE || method == NS_SINGLE ? 1 : 2); with_sums++) {
+            const merges got = cluster(isa, method, x, n, d, with_sums);
+            const merges expected = cluster(NS_SCALAR, method, x, n, d, with_sums);
+            const size_t n_bytes = sizeof(int64_t) * (size_t)(n - 1);
+            compare("chain: first", got.first, expected.first, n_bytes);
+            compare("chain: second", got.second, expected.second, n_bytes);
+            compare("chain: similarity", got.similarity, expected.similarity, n_bytes);
+            free(got.first), free(got.second), free(got.similarity);
+            free(expected.first), free(expected.second), free(expected.similarity);
+        }
+    free(x);
+}
+
+static void refuse(void) {
+    float row[2] = {1.0f, NAN};
+    double norm;
+    int64_t bad_row = -1;
+    const int32_t status = ns_pack(row, 1, 2, 2, 0, NULL, &norm, &bad_row, 1), wanted = NS_E_ROW;
+    compare("NaN refused", &status, &wanted, sizeof status);
+    const int32_t isa_status = ns_pairwise(NS_N_ISAS, NS_DOT, row, 0, row, 0, 1, row, 0, NULL, 0, 1), absent = NS_E_ISA;
+    compare("absent ISA refused", &isa_status, &absent, sizeof absent);
+}
+
+int main(int n_arguments, char **arguments) {
+    for (int32_t isa = NS_SCALAR; isa < NS_N_ISAS; isa++) {
+        if (!ns_isa_available(isa)) continue;
+        n_compared = 0;
+        compare_kernels(ns_table(isa));
+        compare_pairwise(isa, 1, 1, 1, 1);
+        compare_pairwise(isa, 17, 97, 33, 2);
+        compare_pairwise(isa, 385, 193, 20, 4);
+        compare_chains(isa, 1, 3);
+        compare_chains(isa, 60, 9);
+        compare_chains(isa, 700, 8);
+        refuse();
+        printf("%s: %lld comparisons, %lld different\n", ns_isa_name(isa), (long long)n_compared,
+               (long long)n_different);
+    }
+    for (int i = 1; i < n_arguments; i++) {
+        int32_t isa = NS_SCALAR;
+        while (isa < NS_N_ISAS && strcmp(ns_isa_name(isa), arguments[i])) isa++;
+        if (isa == NS_N_ISAS || !ns_isa_available(isa)) {
+            fprintf(stderr, "%s is not available here\n", arguments[i]);
+            return 2;
+        }
+    }
+    return n_different > 0;
+}

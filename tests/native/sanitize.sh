@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Runs all of the native library under AddressSanitizer with UndefinedBehaviorSanitizer, then under ThreadSanitizer.
+# Any report ends it with a non-zero exit code; no suppressions.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/driver.sh"
+
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+for sanitizers in address,undefined thread; do
+    echo "-fsanitize=$sanitizers"
+    build_driver "${CC:-gcc}" "$folder/driver" -g -O1 -fno-omit-frame-pointer -fsanitize="$sanitizers" \
+        -fno-sanitize-recover=all
+    ASAN_OPTIONS=detect_stack_use_after_return=1 TSAN_OPTIONS=halt_on_error=1 "$folder/driver"
+done
