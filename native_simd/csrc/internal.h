@@ -27,6 +27,8 @@ extern const ns_kernels ns_kernels_scalar;
 #if defined(__x86_64__)
 extern const ns_kernels ns_kernels_avx2;
 extern const ns_kernels ns_kernels_avx512;
+void ns_transpose_sse(const float *in, int64_t in_stride, int64_t rows, int64_t columns, float *out,
+                      int64_t out_stride);
 #elif defined(__aarch64__)
 extern const ns_kernels ns_kernels_neon;
 #endif
