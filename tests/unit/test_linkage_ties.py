@@ -105,6 +105,21 @@ def test_ties_up_to_rounding_leave_a_valid_greedy_tree(method: Method, metric: M
     assert excess(Z, distances, method) <= (1e-13 if certified else 1e-5) * max(1.0, float(np.abs(distances).max()))
 
 
+@pytest.mark.parametrize("method", ["average", "weighted"])
+@pytest.mark.parametrize("metric", ["cosine", "dot"])
+@settings(deadline=None)
+@given(n_blocks=st.integers(2, 16), inner=st.floats(0, 1), outer=st.floats(0, 1))
+def test_equal_similarities_but_for_roundings(
+    method: Method, metric: Metric, n_blocks: int, inner: float, outer: float
+) -> None:
+    """Blocks of equidistant points: a merged cluster often ranks closer by a rounding than either of its parts did."""
+    X = np.kron(np.eye(n_blocks) + outer, np.eye(5) + inner)
+    Z = ce.linkage(X, method, metric)
+    assert sorted(Z[:, :2].ravel()) == list(range(2 * len(X) - 2))
+    distances = distance_matrix(X.astype(np.float32), metric)
+    assert excess(Z, distances, method) <= 1e-13 * float(np.abs(1 - distances).max())
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("n", [2, 3, 300])
 def test_given_equal_distances(method: Method, n: int) -> None:
