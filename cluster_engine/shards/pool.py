@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import uuid
 from collections import deque
 from contextlib import contextmanager
@@ -15,10 +16,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import ray
-from ray.exceptions import ActorDiedError, GetTimeoutError, RayActorError
+from ray.exceptions import ActorDiedError, GetTimeoutError, RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster_engine.errors import PassError
+from cluster_engine.errors import ClusterConnectionError, PassError
 from cluster_engine.shards.actor import ActorReport, PairwisePass, ShardActor
 from cluster_engine.shards.affinity import NumaPolicy
 from cluster_engine.shards.topology import NumaNode, Topology, read_topology
@@ -43,6 +44,10 @@ _LOG = logging.getLogger(__name__)
 
 T = TypeVar("T", bound="Hashable")
 
+_REACH_TIMEOUT_S = 4.0  # promised: an error within 5 s
+_CONNECT_TIME = "RAY_gcs_server_port_wait_time_s"  # Ray tries that often to connect, once a second; its default is 20
+_REFUSED_TOKEN = "InvalidAuthToken"  # noqa: S105  # what Ray says of a token, not one
+
 
 @contextmanager
 def connected() -> Iterator[None]:
@@ -51,21 +56,60 @@ def connected() -> Iterator[None]:
     Raises
     ------
     ClusterConnectionError
-        RAY_ADDRESS names a cluster that cannot be reached, or that refuses this client's token.
+        RAY_ADDRESS names a cluster that cannot be reached, or that refuses this client's token; or no local Ray starts.
     """
     if ray.is_initialized():
         yield
         return
-    ray.init(
-        address=os.environ.get("RAY_ADDRESS", "local"),
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.WARNING,
-    )
+    _connect(os.environ.get("RAY_ADDRESS") or "local")
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _connect(address: str) -> None:
+    """Connect this process to a cluster, or start one of its own ("local")."""
+    try:
+        with _refused_early(address):
+            ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+    except (OSError, OverflowError, RuntimeError, ValueError, RayError) as error:
+        what = "no local Ray can be started" if address == "local" else f"RAY_ADDRESS={address!r} cannot be used"
+        reason = " ".join(str(error).split())
+        if _REFUSED_TOKEN in f"{error} {error.__cause__}":
+            reason = (
+                "the cluster refuses this client's token; give the cluster's own with RAY_AUTH_MODE=token and "
+                "RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
+            )
+        raise ClusterConnectionError(f"{what}: {reason}") from error
+
+
+@contextmanager
+def _refused_early(address: str) -> Iterator[None]:
+    """Make Ray fail within seconds where it would try for minutes: nobody listens, or the token is refused.
+
+    Raises
+    ------
+    OSError
+        Nobody listens at ``host:port``.
+    ValueError
+        The address is one of Ray Client, which has no node of its own to hold the matrix on.
+    """
+    if address == "local":  # Ray's waiting time is also that for the start of its own server
+        yield
+        return
+    if address.startswith("ray://"):
+        raise ValueError("Ray Client is not supported; give host:port of the head, or submit a job")
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal() and "://" not in address:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_TIMEOUT_S).close()
+    chosen = os.environ.get(_CONNECT_TIME)
+    os.environ[_CONNECT_TIME] = chosen or "1"
+    try:
+        yield
+    finally:
+        if chosen is None:
+            del os.environ[_CONNECT_TIME]
 
 
 @dataclass(slots=True)
