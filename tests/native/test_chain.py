@@ -162,6 +162,19 @@ def test_errors_within_the_certificate_change_nothing(method: str, error: float)
         assert noisy == clean
 
 
+@pytest.mark.parametrize("method", ["average", "weighted"])
+def test_roundings_of_the_updates_are_in_the_certificate(method: str) -> None:
+    """Inner products that float32 holds exactly, but not their averages, and these are what decides."""
+    for seed in range(20):
+        x = np.random.default_rng(seed).integers(1980, 2028, (200, 2)).astype(np.float64)
+        matrix = (x @ x.T).astype(np.float32)
+        assert (matrix == x @ x.T).all()
+        bound = float(matrix.max())
+        certified = run(matrix, method, sums=x.copy(), value_error=0.0, value_bound=bound)
+        all_compared = run(matrix, method, sums=x.copy(), value_error=bound, value_bound=bound)
+        assert certified == all_compared
+
+
 def regular_points(seed: int) -> NDArray[np.float32]:
     """Return points with many similarities that are equal but for their last bits."""
     rng = np.random.default_rng(seed)
