@@ -2,7 +2,8 @@
 
 A rule sees the dendrogram (average linkage, cosine distance) and, where it needs them, the pair similarities; never
 the labels. ``python benchmarks/cut_rules.py DATA_NOUN TOKENIZER_JSON`` prints one Markdown table per data set
-(``cut_data.py`` and ``demo/README.md`` say where the two files come from). Most of its quarter of an hour goes into embedding.
+(``cut_data.py`` and ``demo/README.md`` say where the two files come from). Embedding takes
+most of its quarter of an hour.
 """
 
 from __future__ import annotations
