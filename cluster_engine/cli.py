@@ -22,7 +22,7 @@ from cluster_engine.config import Config, load_config, parse_config
 from cluster_engine.doctor import examine
 from cluster_engine.driver import consolidate as run_batch
 from cluster_engine.errors import ConfigError, InputError
-from cluster_engine.exit_codes import EXPECTED_ERRORS, ExitCode, exit_code_of
+from cluster_engine.exit_codes import EXPECTED_ERRORS, ExitCode, exit_code_of, message_of
 from cluster_engine.linkage.criterion import METHODS, METRICS
 from cluster_engine.store.catalog import current_version
 from cluster_engine.store.snapshot import ConceptStore
@@ -62,7 +62,7 @@ def main(args: Sequence[str] | None = None) -> None:
         app(args, prog_name="cluster-engine")
     except EXPECTED_ERRORS as error:
         _LOG.debug("where it came from:", exc_info=error)
-        print("error:", " ".join(str(error).split()), file=sys.stderr)  # noqa: T201  # a command line's own voice
+        typer.echo(f"error: {message_of(error)}", err=True)
         sys.exit(exit_code_of(error))
 
 

@@ -62,3 +62,11 @@ EXPECTED_ERRORS = tuple(_CODES)
 def exit_code_of(error: Exception) -> ExitCode:
     """Return the exit code for one of `EXPECTED_ERRORS`."""
     return next(code for kind, code in _CODES.items() if isinstance(error, kind))
+
+
+def message_of(error: Exception) -> str:
+    """Return what one of `EXPECTED_ERRORS` says, on one line.
+
+    One that was raised on an actor arrives wrapped by Ray, its text being the actor's traceback.
+    """
+    return " ".join(str(getattr(error, "cause", error)).split())

@@ -50,8 +50,8 @@ def nearest_concepts(store: ConceptStore, vector: NDArray[Any], k: int) -> list[
     return [{**records[concept_id], "similarity": similarity} for concept_id, similarity in ranked]
 
 
-def concept_detail(store: ConceptStore, concept_id: int, n_bindings: int) -> Record:
-    """Return a concept with its strongest "bindings" and its "ancestors", the nearest first.
+def concept_detail(store: ConceptStore, concept_id: int, limit: int) -> Record:
+    """Return a concept with its strongest "bindings" and its nearest "ancestors", at most so many of each.
 
     Raises
     ------
@@ -63,8 +63,8 @@ def concept_detail(store: ConceptStore, concept_id: int, n_bindings: int) -> Rec
         raise InputError(f"no concept {concept_id} in version {store.version} of {store.uri}; `show` lists them")
     return {
         **records[concept_id],
-        "bindings": _strongest_bindings(store, concept_id, n_bindings),
-        "ancestors": _ancestors(store, records, concept_id),
+        "bindings": _strongest_bindings(store, concept_id, limit),
+        "ancestors": _ancestors(store, records, concept_id)[:limit],
     }
 
 
