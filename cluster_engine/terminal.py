@@ -132,7 +132,8 @@ def batch_summary(report: BatchReport, uri: str) -> Text:
     refused = f"{report.n_quarantined:,} rows were refused: the quarantine table says why\n"
     return Text.assemble(
         f"{report.n_episodes:,} episodes ({report.n_new_episodes:,} new) give {report.n_concepts:,} concepts with "
-        f"{report.n_bindings:,} bindings, cut at distance {report.cut_distance:.3f}: version {report.version} of {uri}\n",
+        f"{report.n_bindings:,} bindings, cut at distance {report.cut_distance:.3f}: version {report.version} "
+        f"of {uri}\n",
         (", ".join(f"{phase} {spent:.2f} s" for phase, spent in report.seconds.items()) + "\n", "dim"),
         (refused if report.n_quarantined else "", "yellow"),
     )
