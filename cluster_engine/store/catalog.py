@@ -59,13 +59,13 @@ def newest_manifest(location: Location) -> Manifest | None:
 
 
 def read_manifests(location: Location) -> list[Manifest]:
-    """Return all manifests, newest first: a newer format is met before anything older is looked at."""
-    return [read_manifest(location, version) for version in reversed(list_versions(location))]
+    """Return all manifests, ascending."""
+    return [read_manifest(location, version) for version in list_versions(location)]
 
 
 def read_history(location: Location) -> pa.Table:
     """Return one row per version, ascending; see `ConceptStore.history`."""
-    manifests = read_manifests(location)[::-1]
+    manifests = read_manifests(location)
     counted = {
         "n_episodes": "episodes",
         "n_concepts": "concepts",

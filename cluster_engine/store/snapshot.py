@@ -160,35 +160,40 @@ class ConceptStore:
 
     def _check_sizes(self) -> None:
         paths = [self.manifest.path(name) for name in TABLE_NAMES]
-        for name, path, size in zip(TABLE_NAMES, paths, self._location.sizes_bytes(paths), strict=True):
-            if size != self.manifest.file(name).n_bytes:
-                got = "no file" if size is None else f"{size} bytes"
-                raise StoreCorruptError(f"{self._full(path)}: want {self.manifest.file(name).n_bytes} bytes, got {got}")
+        for name, path, size_bytes in zip(TABLE_NAMES, paths, self._location.sizes_bytes(paths), strict=True):
+            self._check_size(path, name, size_bytes)
 
     def _table(self, name: str, columns: list[str] | None = None) -> pa.Table:
         path = self.manifest.path(name)
         data = self._location.read(path)
-        if name not in self._verified or data.size != self.manifest.file(name).n_bytes:
-            self._check(name, data)
+        self._check_size(path, name, data.size)
+        if name not in self._verified:
+            self._check_sha256(path, name, data)
         try:
             return read_table(data, columns)
         except (pa.ArrowException, OSError) as error:
             raise StoreCorruptError(f"{self._full(path)} has the right checksum but is not Parquet: {error}") from error
 
     def _find_problem(self, name: str) -> str | None:
+        path = self.manifest.path(name)
         try:
-            self._check(name, self._location.read(self.manifest.path(name)))
+            data = self._location.read(path)
+            self._check_size(path, name, data.size)
+            self._check_sha256(path, name, data)
         except StoreError as error:
             return str(error)
         return None
 
-    def _check(self, name: str, data: pa.Buffer) -> None:
-        want, path = self.manifest.file(name), self._full(self.manifest.path(name))
-        if data.size != want.n_bytes:
-            raise StoreCorruptError(f"{path}: want {want.n_bytes} bytes, got {data.size} bytes")
-        got = hashlib.sha256(data).hexdigest()
-        if got != want.sha256:
-            raise StoreCorruptError(f"{path}: want sha256 {want.sha256}, got {got}")
+    def _check_size(self, path: str, name: str, size_bytes: int | None) -> None:
+        want_bytes = self.manifest.file(name).n_bytes
+        if size_bytes != want_bytes:
+            got = "no file" if size_bytes is None else f"{size_bytes} bytes"
+            raise StoreCorruptError(f"{self._full(path)}: want {want_bytes} bytes, got {got}")
+
+    def _check_sha256(self, path: str, name: str, data: pa.Buffer) -> None:
+        want, got = self.manifest.file(name).sha256, hashlib.sha256(data).hexdigest()
+        if got != want:
+            raise StoreCorruptError(f"{self._full(path)}: want sha256 {want}, got {got}")
         self._verified.add(name)
 
     def _full(self, path: str) -> str:

@@ -134,7 +134,7 @@ def run_at_once(store: Path, works: Sequence[Callable[[], object]]) -> list[int]
 
 def test_eight_writers_at_once_lose_nothing(tmp_path: Path) -> None:
     commit_version(tmp_path, make_tables(0))
-    works = [partial(commit_version, tmp_path, make_tables(number), lock_timeout_s=300) for number in range(1, 9)]
+    works = [partial(commit_version, tmp_path, make_tables(number), lock_timeout_s=100) for number in range(1, 9)]
     assert run_at_once(tmp_path, works) == [0] * 8
     committed = contents(tmp_path)
     assert committed[0] == 0
@@ -146,7 +146,7 @@ def test_eight_writers_at_once_lose_nothing(tmp_path: Path) -> None:
 def test_of_eight_writers_under_one_condition_one_commits(condition: dict[str, Any], tmp_path: Path) -> None:
     commit_version(tmp_path, make_tables(0))
     works = [
-        partial(commit_version, tmp_path, make_tables(number), lock_timeout_s=300, **condition)
+        partial(commit_version, tmp_path, make_tables(number), lock_timeout_s=100, **condition)
         for number in range(1, 9)
     ]
     codes = run_at_once(tmp_path, works)

@@ -275,6 +275,21 @@ def test_power_lost_anywhere_a_reader_sees_old_or_new(
         shutil.rmtree(store)
 
 
+def test_directories_made_by_a_writer_killed_before_it_synced_them_are_synced(tmp_path: Path) -> None:
+    made = [tmp_path / "store" / name for name in ("versions", "manifests")]
+    for directory in made:
+        directory.mkdir(parents=True)
+    disk = PowerLoss(-1, random.Random(0), chance=1.0)
+    disk.unsynced_names = [(directory, None) for directory in made]
+
+    def commit_then_lose_power() -> None:
+        commit_struck(disk, tmp_path / "store", make_tables(1))
+        disk.strike()
+
+    assert in_child(commit_then_lose_power) == -signal.SIGKILL
+    assert seen(tmp_path / "store") == content(make_tables(1), tmp_path)
+
+
 def fail_at(k: int, code: int, *, for_good: bool, after_the_call: bool) -> Callable[..., Any]:
     def strike(index: int, name: str, call: Callable[..., Any], args: tuple[Any, ...]) -> Any:  # noqa: ANN401
         if index == k or (for_good and index > k):

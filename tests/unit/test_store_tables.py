@@ -141,12 +141,13 @@ def test_null_flags_and_names_of_list_items_do_not_change_the_bytes() -> None:
 
 def test_many_rows_are_cut_into_row_groups_of_fixed_size() -> None:
     rng = np.random.default_rng(0)
-    table = pa.table({"id": np.arange(70_000), "x": rng.random(70_000)})
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(rng.random(70_000 * 20, np.float32)), 20)  # pages of 1 MiB
+    table = pa.table({"id": np.arange(70_000), "vector": vectors})
     data = parquet(table)
     metadata = pq.read_metadata(pa.BufferReader(data))
     assert [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)] == [32_768, 32_768, 4_464]
     assert read_table(pa.py_buffer(data)).equals(table)
-    chunked = pa.concat_tables([table[:40_000], table[40_000:]])
+    chunked = pa.concat_tables([table[:12_345], table[12_345:50_001], table[50_001:]])
     assert parquet(chunked) == data
 
 
