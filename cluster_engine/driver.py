@@ -43,9 +43,10 @@ from cluster_engine.data.schema import ColumnNames
 from cluster_engine.errors import InputError
 from cluster_engine.linkage.chain import cluster_matrix
 from cluster_engine.linkage.criterion import Criterion
-from cluster_engine.linkage.cut import Cut, choose_cut, cut_at, cut_into, group_heights, group_rows
+from cluster_engine.linkage.cut import Cut, cut_at, cut_into, group_heights, group_rows
 from cluster_engine.linkage.dendrogram import linkage_matrix
 from cluster_engine.linkage.duplicates import Points, distinct_points
+from cluster_engine.linkage.gain import choose_cut, cross_similarities
 from cluster_engine.progress import Phase, Reporter
 from cluster_engine.shards.actor import ActorReport, ConceptMembers
 from cluster_engine.shards.pool import ShardPool, connected
@@ -159,7 +160,7 @@ def consolidate(
                 merges = cluster_matrix(matrix.values, criterion, points, progress)
                 z = linkage_matrix(points.expand(merges), len(episodes))
         with _timed("concepts", seconds):
-            cut = _cut(z, settings)
+            cut = _cut(z, criterion, episodes, settings)
             groups = group_rows(z, cut.n_merges, settings.cut.min_episodes)
             concepts = _form(pool, episodes, groups, Phase("concepts", len(groups), progress))
         actors = pool.reports
@@ -220,12 +221,13 @@ def _require_fit(points: Points, criterion: Criterion, settings: Config) -> None
     require_fit(f"{criterion.method} linkage", len(points), need, settings.memory_limit_bytes or available_bytes())
 
 
-def _cut(z: NDArray[np.float64], settings: Config) -> Cut:
+def _cut(z: NDArray[np.float64], criterion: Criterion, episodes: Episodes, settings: Config) -> Cut:
     if settings.cut.distance is not None:
         return cut_at(z, settings.cut.distance)
     if settings.cut.n_groups is not None:
         return cut_into(z, settings.cut.n_groups)
-    return choose_cut(z, settings.cut.min_episodes)
+    norms = native_simd.norms(episodes.vectors, unit=True)
+    return choose_cut(z, cross_similarities(z, criterion, episodes.vectors, norms))
 
 
 def _form(pool: ShardPool, episodes: Episodes, groups: Sequence[NDArray[np.int64]], phase: Phase) -> list[Concept]:

@@ -94,7 +94,7 @@ class Criterion:
         underflow = d * 2.0**-149
         if self.unit:
             return gamma * (1 + 3 * _UNIT_ROUNDOFF) + 3 * _UNIT_ROUNDOFF + underflow, 1.0
-        return gamma * max_norm**2 + underflow, max_norm**2
+        return gamma * max_norm**2 + underflow, (1 + gamma) * max_norm**2 + underflow
 
     def heights(self, similarities: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the distances at which clusters of these similarities join."""

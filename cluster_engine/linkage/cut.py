@@ -1,4 +1,4 @@
-"""Flat groups from a dendrogram: at a distance, or into a number of groups."""
+"""Flat groups from a dendrogram: cuts at a distance or into a number of groups, and the groups of a cut."""
 
 from __future__ import annotations
 
@@ -70,17 +70,3 @@ def group_heights(z: NDArray[np.float64], n_merges: int) -> dict[int, float]:
         first_leaf.append(first_leaf[child])
         heights[int(labels[first_leaf[-1]])] = float(z[t, 2])
     return heights
-
-
-def choose_cut(z: NDArray[np.float64], min_points: int) -> Cut:
-    """Cut where the most groups of at least `min_points` points exist; of equal levels, the highest. O(n)."""
-    n = len(z) + 1
-    size = [1] * n
-    n_large, best, chosen = 0, -1, 0
-    for t, (a, b) in enumerate(z[:, :2].astype(np.int64).tolist()):
-        size.append(size[a] + size[b])
-        n_large += (size[-1] >= min_points) - (size[a] >= min_points) - (size[b] >= min_points)
-        is_level = t + 1 == len(z) or z[t + 1, 2] > z[t, 2]
-        if is_level and n_large >= best:
-            best, chosen = n_large, t + 1
-    return Cut(float(z[chosen - 1, 2]) if chosen else 0.0, chosen)

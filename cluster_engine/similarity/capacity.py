@@ -20,14 +20,20 @@ _GIB = 1 << 30
 
 
 def available_bytes(cgroup: Path = _CGROUP_V2) -> int:
-    """Return the memory a new allocation can use: what the host has available, within the cgroup's limit (v2)."""
+    """Return the memory a new allocation can use: what the host has available, within the cgroup's limit (v2).
+
+    Cached files that the kernel gives back under pressure count as available.
+    """
     available = int(psutil.virtual_memory().available)
     try:
         limit = (cgroup / "memory.max").read_text(encoding="ascii").strip()
         used = int((cgroup / "memory.current").read_text(encoding="ascii"))
+        statistics = dict(line.split() for line in (cgroup / "memory.stat").read_text(encoding="ascii").splitlines())
     except (OSError, ValueError):
         return available
-    return available if limit == "max" else min(available, max(0, int(limit) - used))
+    if limit == "max":
+        return available
+    return min(available, max(0, int(limit) - used + int(statistics.get("inactive_file", 0))))
 
 
 def format_bytes(n_bytes: int) -> str:

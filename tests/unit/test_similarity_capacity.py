@@ -53,9 +53,10 @@ def fake_host(monkeypatch: pytest.MonkeyPatch) -> int:
     return 10_000
 
 
-def write_cgroup(root: Path, limit: str, used: str) -> Path:
+def write_cgroup(root: Path, limit: str, used: str, cached: str = "0") -> Path:
     (root / "memory.max").write_text(f"{limit}\n", encoding="ascii")
     (root / "memory.current").write_text(f"{used}\n", encoding="ascii")
+    (root / "memory.stat").write_text(f"anon 12\ninactive_file {cached}\n", encoding="ascii")
     return root
 
 
@@ -67,6 +68,10 @@ def test_the_tighter_of_host_and_cgroup_counts(
     tmp_path: Path, host_bytes: int, limit: str, used: str, available: int
 ) -> None:
     assert available_bytes(write_cgroup(tmp_path, limit, used)) == available
+
+
+def test_cached_files_count_as_available(tmp_path: Path, host_bytes: int) -> None:
+    assert available_bytes(write_cgroup(tmp_path, "8000", "3000", "1500")) == 6500
 
 
 def test_without_a_cgroup_the_host_counts(tmp_path: Path, host_bytes: int) -> None:
