@@ -29,8 +29,9 @@ def choose_cut(z: NDArray[np.float64], cross: NDArray[np.float64]) -> Cut:
     """Cut where ``sum(m ln(m) (s - mu)**2)`` over the groups is largest. O(n).
 
     A group has m >= 3 distinct vectors and mean pair similarity s above mu, the mean of all pairs (copies weigh in both
-    as they do in the linkage, but do not make a group). Only cuts whose last merge joins parts of mean similarity at least ``mu + 0.3 (1 - mu)`` are considered; if none has a positive gain,
-    only copies join. Of equal gains the lowest cut wins; merges of equal distance are done together.
+    as they do in the linkage, but do not make a group). Only cuts whose last merge joins parts of mean similarity at
+    least ``mu + 0.3 (1 - mu)`` are considered; if none has a positive gain, only copies join. Of equal gains the lowest
+    cut wins; merges of equal distance are done together.
 
     Parameters
     ----------
