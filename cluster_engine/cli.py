@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from cluster_engine.lookup import Record
 
-_LOG = logging.getLogger(__name__)
+_LOG = logging.getLogger("cluster_engine.cli")  # also when run as a module
 _PIPE_COLUMNS = 160  # width of a table where no terminal says one
 _SUMMARY_CONCEPTS = 10
 

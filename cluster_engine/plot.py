@@ -5,6 +5,8 @@ Owns the drawing: which concepts fit on a page, where each lies, and in which co
 
 from __future__ import annotations
 
+import logging
+import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
     from cluster_engine.concepts.hierarchy import HierarchyNode
     from cluster_engine.lookup import Record
+
+_LOG = logging.getLogger(__name__)
 
 FORMATS = (".png", ".svg", ".pdf")
 """File name suffixes that a drawing can have."""
@@ -150,9 +154,20 @@ def draw_dendrogram(
         _draw_joins(axes, kept, layout, drawn)
         _draw_leaves(axes, layout, drawn)
         _label(axes, heading, len(drawn), len(concepts))
-        metadata = {"Date": None} if path.suffix == ".svg" else None
-        figure.savefig(path, dpi=160, metadata=metadata)
+        _save(figure, path)
     return len(drawn)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """Write the file; without a date, so that equal drawings are equal bytes."""
+    metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.filterwarnings("always", message="Glyph .* missing")
+        figure.savefig(path, dpi=160, metadata=metadata)
+    if caught:
+        _LOG.warning(
+            "the font has no sign for %d characters of the labels; .svg leaves fonts to its viewer", len(caught)
+        )
 
 
 def _colour(layout: Layout, name: int) -> str:
