@@ -123,12 +123,12 @@ def read_vector_file(path: Path) -> NDArray[Any]:
         The file cannot be read, is not ``.npy``, or holds something else.
     """
     try:
-        loaded = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        with path.open("rb") as file:
+            loaded = np.lib.format.read_array(file, allow_pickle=False)
+    except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as a .npy file: {error}") from error
-    if not isinstance(loaded, np.ndarray) or loaded.ndim not in {1, 2} or loaded.size != loaded.shape[-1]:
-        shape = f"shape {loaded.shape}" if isinstance(loaded, np.ndarray) else "an archive of arrays"
-        raise InputError(f"{path}: want one vector of shape (d,) or (1, d), got {shape}")
+    if loaded.ndim not in {1, 2} or loaded.size != loaded.shape[-1]:
+        raise InputError(f"{path}: want one vector of shape (d,) or (1, d), got shape {loaded.shape}")
     return loaded.reshape(-1)
 
 
