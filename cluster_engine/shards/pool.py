@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import ray
-from ray.exceptions import ActorDiedError, GetTimeoutError, RayActorError, RayError
+from ray.exceptions import ActorDiedError, ActorUnschedulableError, GetTimeoutError, RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster_engine.errors import ClusterConnectionError, PassError
@@ -112,7 +112,7 @@ def _refused_early(address: str) -> Iterator[None]:
             del os.environ[_CONNECT_TIME]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Member:
     """An actor of the pool, and the state of the loop about it."""
 
@@ -268,6 +268,9 @@ class ShardPool:
         A call that dies with its actor goes back to the front of the actor's queue; the actor rests until Ray has
         restarted it, and others take its work meanwhile. One that will not come back leaves the pool.
         """
+        for member in self._members:  # an earlier run that was interrupted may have left its state
+            member.queue.clear()
+            member.n_in_flight = 0
         for task in tasks:
             self._members[home(task) % len(self)].queue.append(task)
         running: dict[Any, tuple[_Member, T | None]] = {}
@@ -283,7 +286,7 @@ class ShardPool:
             member, finished = running.pop(done[0])
             try:
                 result = ray.get(done[0])
-            except RayActorError as error:
+            except (RayActorError, ActorUnschedulableError) as error:
                 self._after_death(member, finished, error, running)
                 continue
             if finished is None:
@@ -300,20 +303,22 @@ class ShardPool:
         return longest.queue.pop() if longest.queue else None
 
     def _after_death(
-        self, member: _Member, task: Hashable | None, error: RayActorError, running: dict[Any, tuple[_Member, Any]]
+        self, member: _Member, task: Hashable | None, error: RayError, running: dict[Any, tuple[_Member, Any]]
     ) -> None:
         """Put the task back, and ask the actor for a sign of life; drop it if Ray will not restart it."""
         if task is not None:
             member.n_in_flight -= 1
-            member.queue.appendleft(task)
+            (member if member in self._members else self._members[0]).queue.appendleft(task)
             if member.is_reviving:
                 return
             _LOG.warning("actor pid=%d died; its work is sent again: %s", member.report.process_id, error)
-        elif isinstance(error, ActorDiedError):
+        elif isinstance(error, (ActorDiedError, ActorUnschedulableError)):
             _LOG.warning("actor pid=%d is gone for good", member.report.process_id)
             self._members.remove(member)
             if not self._members:
-                raise PassError(f"every shard actor has died more than {self._config.max_restarts} times") from error
+                raise PassError(
+                    f"no shard actor is left: each died more than {self._config.max_restarts} times, or with its host"
+                ) from error
             self._members[0].queue.extend(member.queue)
             return
         member.is_reviving = True

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from cluster_engine.progress import Progress
+
 
 @pytest.fixture(scope="module")
 def two_nodes() -> Iterator[Cluster]:
@@ -28,14 +30,20 @@ def two_nodes() -> Iterator[Cluster]:
     cluster.shutdown()
 
 
-def test_two_nodes_give_the_bytes_of_one(two_nodes: Cluster, tmp_path: Path) -> None:
-    episodes = write_episodes(tmp_path / "episodes.parquet", clustered_vectors(600, 24))
+def test_two_nodes_give_the_bytes_of_one_and_one_may_die(two_nodes: Cluster, tmp_path: Path) -> None:
+    episodes = write_episodes(tmp_path / "episodes.parquet", clustered_vectors(900, 24))
     reports = {
         transport: ce.consolidate(episodes, tmp_path / transport, Config(pool=PoolConfig(transport=transport)))
         for transport in ("auto", "objects")
     }
     assert ce.ConceptStore.open(tmp_path / "auto").report()["n_actors"].to_pylist() == [2]
-    two_nodes.remove_node(two_nodes.list_all_nodes()[1])
+
+    def lose_a_node(progress: Progress) -> None:
+        if progress.phase == "pairwise" and progress.done == 2 and len(two_nodes.list_all_nodes()) == 2:
+            two_nodes.remove_node(two_nodes.list_all_nodes()[1], allow_graceful=False)
+
+    reports["lost"] = ce.consolidate(episodes, tmp_path / "lost", progress=lose_a_node)
+    assert len(two_nodes.list_all_nodes()) == 1
     alone = ce.consolidate(episodes, tmp_path / "alone")
     assert ce.ConceptStore.open(tmp_path / "alone").report()["n_actors"].to_pylist() == [1]
     assert {report.content_sha256 for report in reports.values()} == {alone.content_sha256}
