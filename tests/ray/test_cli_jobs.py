@@ -1,0 +1,258 @@
+"""The command line and the job on Ray: equal contents from every road, tokens, and what a user is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+from episode_files import clustered_vectors, write_episodes
+
+from cluster_engine.store.snapshot import ConceptStore
+from native_simd import _simd
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("cluster_engine", "jobs", "native_simd")
+TIMEOUT_S = 180
+LIBRARY = "import sys, cluster_engine as ce; print(ce.consolidate(*sys.argv[1:]).content_sha256)"
+
+
+@dataclass(frozen=True)
+class Head:
+    """A Ray cluster that asks for a token."""
+
+    address: str
+    dashboard: str
+    token: str
+
+    def client(self, token: str | None = None) -> dict[str, str]:
+        """Return the environment of a client with the given token, by default the right one."""
+        chosen = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token or self.token}
+        return {**os.environ, **chosen, "RAY_ADDRESS": self.address}
+
+    def submit(self, working_dir: Path, *entrypoint: str) -> subprocess.CompletedProcess[str]:
+        """Run a job to its end."""
+        command = ["job", "submit", "--address", self.dashboard, "--working-dir", str(working_dir), "--", *entrypoint]
+        environment = {name: value for name, value in self.client().items() if name != "RAY_ADDRESS"}
+        return run(sys.executable, "-m", "ray.scripts.scripts", *command, env=environment)
+
+
+def free_ports(n: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(n)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def copy_packages(target: Path, *, compiled: bool) -> Path:
+    """Copy the packages as a checkout has them (without the extension), or as an installation has them."""
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, target / package, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    if compiled:
+        shutil.copy(str(_simd.__file__), target / "native_simd")
+    return target
+
+
+@pytest.fixture(scope="module")
+def head(ray_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+    installed = copy_packages(tmp_path_factory.mktemp("installed"), compiled=True)
+    temporary = tempfile.mkdtemp(prefix="ce-", dir="/tmp")  # a socket's path has 107 bytes at most
+    port, dashboard_port, agent_port, client_port = free_ports(4)
+    token = secrets.token_hex(32)
+    arguments = [
+        f"--port={port}",
+        f"--dashboard-port={dashboard_port}",
+        f"--dashboard-agent-listen-port={agent_port}",
+        f"--ray-client-server-port={client_port}",
+        f"--temp-dir={temporary}",
+        "--num-cpus=2",
+        "--object-store-memory=200000000",
+        "--disable-usage-stats",
+    ]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", *arguments],
+        env={**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token, "PYTHONPATH": str(installed)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert server.stdout is not None
+    try:
+        started = any("Ray runtime started" in line for line in server.stdout)
+        assert started
+        yield Head(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard_port}", token)
+    finally:
+        processes = psutil.Process(server.pid).children(recursive=True)
+        server.terminate()
+        server.wait(TIMEOUT_S)
+        server.stdout.close()
+        for process in psutil.wait_procs(processes, timeout=30)[1]:
+            process.kill()
+        shutil.rmtree(temporary)
+
+
+@pytest.fixture(scope="module")
+def episodes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_episodes(tmp_path_factory.mktemp("input") / "episodes.parquet", clustered_vectors(600, 24))
+
+
+@pytest.fixture(scope="module")
+def content(ray_home: Path, episodes: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the digest that the library gives, on a local Ray without tokens."""
+    store = tmp_path_factory.mktemp("library")
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+    return run(sys.executable, "-c", LIBRARY, str(episodes), str(store), env=environment).stdout.strip()
+
+
+def run(*command: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
+
+
+def cli(*args: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return run(sys.executable, "-m", "cluster_engine.cli", *map(str, args), env=env)
+
+
+def report_of(out: str) -> Any:  # noqa: ANN401  # parsed JSON
+    """Return the report of a command: its stdout, which must be one line of JSON."""
+    assert out.count("\n") == 1
+    return json.loads(out)
+
+
+def test_a_local_ray_with_tokens_gives_the_contents_of_one_without(
+    content: str, episodes: Path, tmp_path: Path
+) -> None:
+    arguments = ("consolidate", "--input", episodes, "--store", tmp_path, "--slot", "night", "--json")
+    first, again = (cli(*arguments) for _ in range(2))
+    assert (first.returncode, again.returncode) == (0, 0)
+    report, repeated = report_of(first.stdout), report_of(again.stdout)
+    assert report["content_sha256"] == content
+    assert (report["repeated"], repeated["repeated"]) == (False, True)
+    assert repeated["content_sha256"] == content
+    assert ConceptStore.open(tmp_path).version == 1
+    phases = [json.loads(line)["phase"] for line in first.stderr.splitlines()]
+    assert list(dict.fromkeys(phases)) == ["read", "pairwise", "linkage", "concepts"]
+
+
+def test_a_cluster_gives_the_contents_of_a_local_ray(head: Head, content: str, episodes: Path, tmp_path: Path) -> None:
+    done = cli("consolidate", "--input", episodes, "--store", tmp_path, "--json", env=head.client())
+    assert done.returncode == 0, done.stderr
+    assert report_of(done.stdout)["content_sha256"] == content
+    assert head.token not in done.stdout + done.stderr
+
+
+def test_a_job_from_a_checkout_gives_the_contents_of_the_library(
+    head: Head, content: str, episodes: Path, tmp_path: Path
+) -> None:
+    checkout = copy_packages(tmp_path / "checkout", compiled=False)
+    entrypoint = (
+        sys.executable,
+        "-m",
+        "jobs.consolidate",
+        "--input",
+        str(episodes),
+        "--store",
+        str(tmp_path / "store"),
+    )
+    done = head.submit(checkout, *entrypoint)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith('{"version"'))
+    assert json.loads(line)["content_sha256"] == content
+    assert head.token not in done.stdout + done.stderr
+
+
+def test_a_job_that_fails_says_why(head: Head, tmp_path: Path) -> None:
+    checkout = copy_packages(tmp_path / "checkout", compiled=False)
+    done = head.submit(checkout, sys.executable, "-m", "jobs.consolidate", "--input", "none", "--store", str(tmp_path))
+    assert done.returncode == 1
+    assert "error: none: no file matches" in done.stdout
+    assert "exit code 3" in done.stdout + done.stderr
+
+
+def test_a_wrong_token_is_told_at_the_first_attempt_and_never_printed(
+    head: Head, episodes: Path, tmp_path: Path
+) -> None:
+    wrong = secrets.token_hex(32)
+    done = cli("--debug", "consolidate", "--input", episodes, "--store", tmp_path, env=head.client(wrong))
+    assert done.returncode == 6
+    assert done.stdout == ""
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert "refuses this client's token" in done.stderr.splitlines()[-1]
+    assert done.stderr.count("Failed to get cluster ID") == 1  # Ray tries once a second, 20 times if it is left to
+    assert wrong not in done.stderr
+    assert not list(tmp_path.glob("versions/*"))
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("127.0.0.1:{port}", "Connection refused"),
+        ("nowhere.invalid:6379", "nowhere.invalid:6379"),
+        ("http://127.0.0.1:8265", "GCS address"),
+        ("ray://127.0.0.1:10001", "Ray Client is not supported"),
+        ("nonsense", "nonsense"),
+    ],
+)
+def test_an_address_without_a_cluster_is_told(address: str, words: str) -> None:
+    (port,) = free_ports(1)
+    environment = {**os.environ, "RAY_ADDRESS": address.format(port=port)}
+    done = cli("doctor", "--json", env=environment)
+    assert done.returncode == 1
+    (broken,) = (check for check in json.loads(done.stdout)["checks"] if check["status"] == "broken")
+    assert broken["subject"] == "ray cluster"
+    assert words in broken["detail"]
+
+
+def test_doctor_reaches_a_cluster(head: Head) -> None:
+    done = cli("doctor", env=head.client())
+    assert done.returncode == 0, done.stdout
+    assert head.address in done.stdout
+    assert head.token not in done.stdout
+
+
+def test_an_error_on_an_actor_is_one_line(episodes: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "CLUSTER_ENGINE_ISA": "sse9"}
+    done = cli("consolidate", "--input", episodes, "--store", tmp_path, env=environment)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: CLUSTER_ENGINE_ISA='sse9' is not available here")
+
+
+def test_control_c_leaves_the_store_as_it_was_and_says_so(tmp_path: Path) -> None:
+    episodes = write_episodes(tmp_path / "episodes.parquet", clustered_vectors(4_000, 256))
+    store = tmp_path / "store"
+    command = [
+        sys.executable,
+        "-m",
+        "cluster_engine.cli",
+        "consolidate",
+        "--input",
+        str(episodes),
+        "--store",
+        str(store),
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stderr is not None
+        assert any('"pairwise"' in line for line in process.stderr)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the actors hear it too
+        rest = process.stderr.read()
+        assert process.wait(TIMEOUT_S) == 130
+    assert "interrupted: the store is as it was" in rest
+    assert "Traceback" not in rest
+    assert not list(store.glob("versions/*"))
