@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from matplotlib import rc_context
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from cluster_engine.lookup import title
 from cluster_engine.terminal import shorten
@@ -149,7 +150,8 @@ def draw_dendrogram(
     kept = keep_concepts(nodes, sizes)
     layout = arrange(kept, sizes)
     with rc_context({"font.family": "DejaVu Sans", "svg.hashsalt": "dendrogram", "svg.fonttype": "none"}):
-        figure = Figure(figsize=(13, 1.5 + _ROW_INCHES * len(drawn)), layout="constrained", facecolor="white")
+        page = ConstrainedLayoutEngine(w_pad=0.25, h_pad=0.2)
+        figure = Figure(figsize=(13.4, 1.9 + _ROW_INCHES * len(drawn)), layout=page, facecolor="white")
         axes = figure.add_subplot()
         _draw_joins(axes, kept, layout, drawn)
         _draw_leaves(axes, layout, drawn)
