@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from native_simd._simd import ffi, lib
+from native_simd.isa import ffi, lib
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

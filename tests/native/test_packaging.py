@@ -43,8 +43,7 @@ def test_the_wheel_serves_every_python_from_3_10(shipped: tuple[Path, Path], tmp
 def test_a_source_tree_finds_the_extension_of_the_installed_package(shipped: tuple[Path, Path], tmp_path: Path) -> None:
     shutil.unpack_archive(shipped[1], tmp_path / "site", "zip")
     tree = tmp_path / "tree" / "native_simd"
-    tree.mkdir(parents=True)
-    (tree / "__init__.py").write_bytes((ROOT / "native_simd" / "__init__.py").read_bytes())
+    shutil.copytree(ROOT / "native_simd", tree, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     code = "import native_simd; print(native_simd.__file__, native_simd._simd.__file__)"
     path = f"{tmp_path / 'tree'}:{tmp_path / 'site'}"
     run = subprocess.run(

@@ -1,0 +1,77 @@
+"""What every call checks of its arrays before it hands pointers to C."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from native_simd.isa import ffi, lib
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Float32Array = NDArray[np.float32]
+    Float64Array = NDArray[np.float64]
+
+_ALIGNMENT_BYTES = 64
+
+
+def pointer(array: NDArray[np.generic], ctype: str) -> object:
+    """Return the address of the first element; the array must outlive its use."""
+    return ffi.cast(ctype, array.ctypes.data)
+
+
+def check_status(status: int) -> None:
+    """Raise what a status of the library means; refused arguments are a defect of this layer."""
+    if status == lib.NS_E_MEMORY:
+        raise MemoryError("the native library could not start a thread or allocate its scratch memory")
+    if status != lib.NS_OK:
+        raise AssertionError(f"native call refused its arguments (status {status}): the typed layer let them through")
+
+
+def require_vectors(x: object, name: str) -> Float32Array:
+    """Return (n, d) float32 with contiguous rows, copied only if they are not."""
+    if not isinstance(x, np.ndarray) or x.dtype != np.float32 or x.ndim != 2:
+        kind = f"{x.dtype} of shape {x.shape}" if isinstance(x, np.ndarray) else type(x).__name__
+        raise TypeError(f"{name} must be a float32 array of shape (n, d), got {kind}")
+    if x.shape[1] < 1:
+        raise ValueError(f"{name} must have at least one dimension, got shape {x.shape}")
+    return x if rows_are_contiguous(x) else np.array(x, order="C")
+
+
+def rows_are_contiguous(x: NDArray[np.generic]) -> bool:
+    """Whether rows are contiguous and lie one after the other: what a pointer and one stride can say."""
+    row_bytes = x.itemsize * x.shape[1]
+    strided = x.strides[1] == x.itemsize and x.strides[0] >= row_bytes and x.strides[0] % x.itemsize == 0
+    return x.flags.aligned and (x.flags.c_contiguous or strided)
+
+
+def require_threads(threads: int) -> int:
+    """Return a number of threads, at least 1."""
+    if not isinstance(threads, int) or threads < 1:
+        raise ValueError(f"threads must be a positive integer, got {threads!r}")
+    return threads
+
+
+def require_output(out: object, shape: tuple[int, int], name: str) -> Float32Array:
+    """Return an array that the library can write to: float32, this shape, contiguous rows one after the other."""
+    if not isinstance(out, np.ndarray) or out.dtype != np.float32 or out.shape != shape:
+        kind = f"{out.dtype} of shape {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+        raise TypeError(f"{name} must be a float32 array of shape {shape}, got {kind}")
+    if not (out.flags.writeable and rows_are_contiguous(out)):
+        raise ValueError(f"{name} must be writeable and aligned, with contiguous rows one after the other")
+    return out
+
+
+def row_stride(array: Float32Array) -> int:
+    """Return elements from one row to the next."""
+    return int(max(array.strides[0] // array.itemsize, array.shape[1]))
+
+
+def allocate_aligned(n_elements: int) -> Float32Array:
+    """Return uninitialised float32 that begin on a cache line."""
+    spare = _ALIGNMENT_BYTES // 4
+    buffer = np.empty(n_elements + spare, np.float32)
+    offset = -buffer.ctypes.data % _ALIGNMENT_BYTES // 4
+    return buffer[offset : offset + n_elements]

@@ -1,0 +1,142 @@
+"""Linkage of a similarity matrix by nearest-neighbour chain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+
+from native_simd.arrays import pointer, require_output, row_stride
+from native_simd.isa import active_code, ffi, lib
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    Float32Array = NDArray[np.float32]
+    Float64Array = NDArray[np.float64]
+
+Method = Literal["average", "complete", "single", "weighted", "ward"]
+
+_METHODS: dict[str, int] = {name: code for code, name in enumerate(get_args(Method))}
+
+
+@dataclass(frozen=True, slots=True)
+class ChainCounters:
+    """Work done by a chain: row scans, candidates compared in float64, entries fetched late, compactions."""
+
+    scans: int
+    compared: int
+    fetched: int
+    compactions: int
+
+
+class NearestNeighbourChain:
+    """Linkage of a similarity matrix by nearest-neighbour chain; consumes the matrix.
+
+    Parameters
+    ----------
+    matrix : ndarray of float32, shape (n, n)
+        Symmetric similarities, larger is closer, not NaN; the diagonal is not read. Its rows must be contiguous.
+        Overwritten.
+    method : {"average", "complete", "single", "weighted", "ward"}
+        For "ward" the matrix holds negated squared Euclidean distances.
+    counts : ndarray of float64, shape (n,)
+        Members of each leaf.
+    sums : ndarray of float64, shape (n, d), optional
+        Sum of the members of each leaf (for "weighted", their mean). With it, merge similarities are recomputed in
+        float64 from the sums. Overwritten.
+    value_error, value_bound : float, optional
+        With ``sums`` and method "average" or "weighted": the matrix differs from the inner products of the means by at
+        most ``value_error`` and is at most ``value_bound`` large. All decisions are then those of float64 arithmetic.
+
+    Notes
+    -----
+    O(n^2) time and no memory beyond the matrix and O(n); about three sweeps of the matrix.
+    """
+
+    def __init__(
+        self,
+        matrix: Float32Array,
+        method: Method,
+        counts: Float64Array,
+        *,
+        sums: Float64Array | None = None,
+        value_error: float | None = None,
+        value_bound: float = 0.0,
+    ) -> None:
+        if method not in _METHODS:
+            raise ValueError(f"method must be one of {', '.join(_METHODS)}, got {method!r}")
+        n = len(matrix)
+        self._matrix = require_output(matrix, (n, n), "matrix")
+        self._counts = np.ascontiguousarray(counts, np.float64)
+        if n < 1 or self._counts.shape != (n,) or not ((self._counts > 0) & np.isfinite(self._counts)).all():
+            raise ValueError(f"counts must hold a positive number for each of {n} leaves")
+        if sums is not None:
+            _check_sums(sums, n, method)
+        certify = value_error is not None
+        if certify and (sums is None or method not in ("average", "weighted")):
+            raise ValueError("value_error needs sums and method average or weighted")
+        if not (0 <= (value_error or 0.0) < np.inf and 0 <= value_bound < np.inf):
+            raise ValueError(f"value_error and value_bound must be finite and >= 0, got {value_error}, {value_bound}")
+        self._sums = sums
+        self.n_leaves = n
+        handle = lib.ns_chain_create(
+            active_code(),
+            _METHODS[method],
+            pointer(matrix, "float *"),
+            n,
+            row_stride(matrix),
+            pointer(self._counts, "double *"),
+            ffi.NULL if sums is None else pointer(sums, "double *"),
+            0 if sums is None else sums.shape[1],
+            int(certify),
+            value_error or 0.0,
+            value_bound,
+        )
+        if handle == ffi.NULL:
+            raise MemoryError(f"no memory for the chain over {n} leaves")
+        self._handle = ffi.gc(handle, lib.ns_chain_destroy)
+
+    def advance(self, max_merges: int) -> tuple[NDArray[np.int64], NDArray[np.int64], Float64Array]:
+        """Perform up to ``max_merges`` merges; return (first, second, similarity) of each, in the order found.
+
+        A cluster is named by its smallest leaf and ``first < second``. Empty arrays mean that the tree is complete.
+
+        Raises
+        ------
+        ValueError
+            The matrix is not symmetric, or off by more than ``value_error``.
+        """
+        first, second = np.empty(max_merges, np.int64), np.empty(max_merges, np.int64)
+        values = np.empty(max_merges, np.float64)
+        done = lib.ns_chain_advance(
+            self._handle,
+            max_merges,
+            pointer(first, "int64_t *"),
+            pointer(second, "int64_t *"),
+            pointer(values, "double *"),
+        )
+        if done == lib.NS_E_ARGUMENT:
+            raise ValueError("the matrix is not symmetric, or differs from the sums by more than value_error")
+        return first[:done], second[:done], values[:done]
+
+    def counters(self) -> ChainCounters:
+        """Return the work done so far."""
+        values = ffi.new("int64_t[4]")
+        lib.ns_chain_counters(self._handle, values)
+        return ChainCounters(*_integers(values))
+
+
+def _check_sums(sums: Float64Array, n: int, method: str) -> None:
+    if method in ("complete", "single"):
+        raise ValueError(f"method {method} has no use for sums")
+    good = sums.dtype == np.float64 and sums.ndim == 2 and len(sums) == n and sums.shape[1] > 0
+    if not (good and sums.flags.c_contiguous and sums.flags.writeable and sums.flags.aligned):
+        raise ValueError(f"sums must be a writeable C-contiguous float64 array of {n} rows")
+
+
+def _integers(values: Sequence[int]) -> list[int]:
+    return [int(value) for value in values]

@@ -1,0 +1,165 @@
+"""Similarities of all pairs: a rectangle, or a triangle and its mirror."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+
+from native_simd.arrays import check_status, pointer, require_output, require_threads, row_stride
+from native_simd.isa import active_code, ffi, lib
+from native_simd.packing import PackedVectors, pack
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Float32Array = NDArray[np.float32]
+
+TILE_ROWS: int = int(lib.NS_TILE_ROWS)
+
+Metric = Literal["dot", "cosine", "sqeuclidean", "euclidean"]
+
+_METRICS: dict[str, int] = {name: code for code, name in enumerate(get_args(Metric))}
+
+
+def pairwise(
+    a: PackedVectors,
+    b: PackedVectors,
+    *,
+    metric: Metric = "cosine",
+    out: Float32Array,
+    mirror: Float32Array | None = None,
+    threads: int = 1,
+) -> None:
+    """Write the similarities of each vector of ``a`` with each of ``b``.
+
+    Larger is closer: "sqeuclidean" and "euclidean" are negated distances. Each value is one chain of correctly rounded
+    float32 operations over the dimensions, so it depends on the two vectors alone.
+
+    Parameters
+    ----------
+    a, b : PackedVectors
+        Packed with ``unit=True`` for metric "cosine".
+    out : ndarray of float32, shape (a.n, b.n)
+        Rows must be contiguous; they may be part of a larger matrix.
+    mirror : ndarray of float32, shape (b.n, a.n), optional
+        Receives the transpose.
+    """
+    if a.d != b.d:
+        raise ValueError(f"a has {a.d} dimensions and b has {b.d}")
+    _require_unit(metric, a, b)
+    out = require_output(out, (a.n, b.n), "out")
+    reverse = None if mirror is None else require_output(mirror, (b.n, a.n), "mirror")
+    check_status(
+        lib.ns_pairwise(
+            active_code(),
+            _metric(metric),
+            pointer(a.panels, "float *"),
+            a.n,
+            pointer(b.panels, "float *"),
+            b.n,
+            a.d,
+            pointer(out, "float *"),
+            row_stride(out),
+            ffi.NULL if reverse is None else pointer(reverse, "float *"),
+            0 if reverse is None else row_stride(reverse),
+            require_threads(threads),
+        )
+    )
+
+
+def pairwise_symmetric(
+    a: PackedVectors,
+    *,
+    metric: Metric = "cosine",
+    out: Float32Array,
+    tiles: tuple[int, int] | None = None,
+    threads: int = 1,
+) -> None:
+    """Write the similarities of the vectors of ``a`` with each other, each pair computed once.
+
+    Parameters
+    ----------
+    out : ndarray of float32, shape (a.n, a.n)
+        Both halves are written.
+    tiles : (int, int), optional
+        Compute only tiles ``first`` to ``stop`` (exclusive) of :func:`count_tiles`, to pass in slices.
+    """
+    _require_unit(metric, a)
+    out = require_output(out, (a.n, a.n), "out")
+    first, stop = tiles if tiles is not None else (0, count_tiles(a.n))
+    if not 0 <= first <= stop <= count_tiles(a.n):
+        raise ValueError(f"tiles {first}:{stop} are outside 0:{count_tiles(a.n)}")
+    check_status(
+        lib.ns_pairwise_symmetric(
+            active_code(),
+            _metric(metric),
+            pointer(a.panels, "float *"),
+            a.n,
+            a.d,
+            first,
+            stop - first,
+            pointer(out, "float *"),
+            row_stride(out),
+            require_threads(threads),
+        )
+    )
+
+
+def count_tiles(n: int) -> int:
+    """Return the number of tiles of the upper triangle of an (n, n) matrix."""
+    rows = -(-n // TILE_ROWS)
+    return rows * (rows + 1) // 2
+
+
+def similarity(
+    a: Float32Array,
+    b: Float32Array,
+    metric: Metric = "cosine",
+    out: Float32Array | None = None,
+    threads: int = 1,
+) -> Float32Array:
+    """Return the similarities of the rows of ``a`` with the rows of ``b``; larger is closer.
+
+    Parameters
+    ----------
+    a, b : ndarray of float32, shapes (m, d) and (n, d)
+    metric : {"cosine", "dot", "sqeuclidean", "euclidean"}
+        The last two are negated distances.
+    out : ndarray of float32, shape (m, n), optional
+        Where to write the result.
+    threads : int
+        Threads to use, at least 1.
+
+    Returns
+    -------
+    ndarray of float32, shape (m, n)
+
+    Raises
+    ------
+    RowError
+        A row is not finite or, under "cosine", zero.
+
+    Notes
+    -----
+    Against exact arithmetic the error of a dot product is at most ``g(d) * sum(abs(a * b))``,
+    ``g(d) = d u / (1 - d u)``, ``u = 2**-24`` (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed.,
+    section 3.1).
+    """
+    unit = metric == "cosine"
+    packed_a, packed_b = pack(a, unit=unit, threads=threads), pack(b, unit=unit, threads=threads)
+    result = np.empty((packed_a.n, packed_b.n), np.float32) if out is None else out
+    pairwise(packed_a, packed_b, metric=metric, out=result, threads=threads)
+    return result
+
+
+def _metric(metric: str) -> int:
+    if metric not in _METRICS:
+        raise ValueError(f"metric must be one of {', '.join(_METRICS)}, got {metric!r}")
+    return _METRICS[metric]
+
+
+def _require_unit(metric: str, *packed: PackedVectors) -> None:
+    _metric(metric)
+    if metric == "cosine" and not all(p.unit for p in packed):
+        raise ValueError('metric "cosine" needs vectors packed with unit=True')
