@@ -1,8 +1,36 @@
-"""Exact hierarchical clustering of embedded episodes into lasting concepts, on Ray."""
+"""Exact hierarchical clustering of embedded episodes into lasting concepts, on Ray.
 
-from cluster_engine.driver import BatchReport, consolidate
+`linkage` is the function; the subpackage of that name is reached by its modules. The other names are loaded when they
+are first used, so that who clusters an array does not wait for Ray.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from cluster_engine.linkage.linkage import linkage
-from cluster_engine.shards.shard import BindingShard
-from cluster_engine.store.snapshot import ConceptStore
+
+if TYPE_CHECKING:
+    from cluster_engine.driver import BatchReport, consolidate
+    from cluster_engine.shards.shard import BindingShard
+    from cluster_engine.store.snapshot import ConceptStore
 
 __all__ = ["BatchReport", "BindingShard", "ConceptStore", "consolidate", "linkage"]
+
+_MODULES = {
+    "BatchReport": "cluster_engine.driver",
+    "BindingShard": "cluster_engine.shards.shard",
+    "ConceptStore": "cluster_engine.store.snapshot",
+    "consolidate": "cluster_engine.driver",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

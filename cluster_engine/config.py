@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from cluster_engine.errors import ConfigError
 from cluster_engine.linkage.criterion import Criterion, Method, Metric
@@ -46,7 +46,7 @@ class LinkageConfig(_Section):
 class CutConfig(_Section):
     """Where the dendrogram is cut into concepts: at a distance, into a number of groups, or (neither) by the data."""
 
-    distance: float | None = None
+    distance: FiniteFloat | None = None
     n_groups: PositiveInt | None = None
     min_episodes: PositiveInt = 3
 
