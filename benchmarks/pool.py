@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import cluster_engine as ce
+import native_simd
 from benchmarks.machine import describe, write_section
 from cluster_engine.config import PoolConfig
 from cluster_engine.linkage.chain import cluster_matrix
@@ -32,7 +33,7 @@ DIMENSION = 768
 
 
 def through_pool(pool: ShardPool, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
-    points = distinct_points(vectors, COSINE, 1)
+    points = distinct_points(vectors, native_simd.norms(vectors, unit=True), COSINE)
     plan = TilePlan.for_workers(len(points), len(pool))
     with SharedMatrix(plan) as matrix:
         pool.fill(matrix, points.vectors, COSINE, plan, Phase("pairwise", plan.n_tiles))

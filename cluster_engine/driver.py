@@ -148,7 +148,8 @@ def consolidate(
     with _timed("read", seconds):
         episodes, n_new, quarantine = _read(input, store, base, settings, progress)
         criterion = Criterion(settings.linkage.method, settings.linkage.metric)
-        points = distinct_points(episodes.vectors, criterion, len(os.sched_getaffinity(0)))
+        norms = native_simd.norms(episodes.vectors, unit=criterion.unit, threads=len(os.sched_getaffinity(0)))
+        points = distinct_points(episodes.vectors, norms, criterion)
     _require_fit(points, criterion, settings)
 
     with connected(), ShardPool(settings.pool) as pool:

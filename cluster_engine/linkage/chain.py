@@ -56,9 +56,10 @@ def cluster_distances(matrix: NDArray[np.float32], criterion: Criterion, reporte
 
 
 def _leaf_sums(criterion: Criterion, points: Points) -> NDArray[np.float64]:
-    sums = points.vectors.astype(np.float64)
     if criterion.unit:
-        sums /= points.norms[:, np.newaxis]
+        sums = np.divide(points.vectors, points.norms[:, np.newaxis], dtype=np.float64)
+    else:
+        sums = points.vectors.astype(np.float64)
     if criterion.method != "weighted" and (points.counts != 1).any():
         sums *= points.counts[:, np.newaxis]
     return sums

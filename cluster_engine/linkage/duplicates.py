@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-import native_simd
 from cluster_engine.errors import VectorError
 from cluster_engine.linkage.criterion import SQUARABLE
 from cluster_engine.linkage.dendrogram import Merges
@@ -58,19 +57,24 @@ class Points:
         )
 
 
-def distinct_points(vectors: NDArray[np.float32], criterion: Criterion, threads: int) -> Points:
+def distinct_points(vectors: NDArray[np.float32], norms: NDArray[np.float64], criterion: Criterion) -> Points:
     """Collapse identical rows, if the metric joins them first anyway. -0.0 and 0.0 are equal.
 
-    O(n d) for the norms and O(n log n) to sort them; rows are compared only where norms agree.
+    O(n log n) to sort the norms; rows are compared only where norms agree.
+
+    Parameters
+    ----------
+    vectors : ndarray of float32, shape (n, d)
+    norms : ndarray of float64, shape (n,)
+        From the native library: equal for equal rows.
 
     Raises
     ------
     VectorError
-        A row is not finite or, where directions are compared, zero; or, where they are not, the largest norm is
-        outside `SQUARABLE`. Names the row.
+        Directions are not what is compared, and the largest norm is outside `SQUARABLE`. Names the row.
     """
     n = len(vectors)
-    norms = _checked_norms(vectors, criterion, threads)
+    _check_range(norms, criterion)
     first_of = _first_equal(vectors, norms) if criterion.collapses_duplicates else np.arange(n)
     first, kind, counts = np.unique(first_of, return_inverse=True, return_counts=True)
     if len(first) < n:
@@ -78,17 +82,12 @@ def distinct_points(vectors: NDArray[np.float32], criterion: Criterion, threads:
     return Points(vectors, norms, counts.astype(np.float64), first, kind.reshape(n))
 
 
-def _checked_norms(vectors: NDArray[np.float32], criterion: Criterion, threads: int) -> NDArray[np.float64]:
-    try:
-        norms = native_simd.norms(vectors, unit=criterion.unit, threads=threads)
-    except native_simd.RowError as fault:
-        raise VectorError(str(fault)) from None
+def _check_range(norms: NDArray[np.float64], criterion: Criterion) -> None:
     row, (low, high) = int(norms.argmax()), SQUARABLE
     if not criterion.unit and norms[row] != 0 and not low <= norms[row] <= high:
         raise VectorError(
             f"row {row}: the largest norm, {norms[row]:.3g}, is outside {low:.3g} to {high:.3g}; scale the vectors"
         )
-    return norms
 
 
 def _first_equal(rows: NDArray[np.float32], norms: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 import native_simd
-from cluster_engine.errors import InputError
+from cluster_engine.errors import InputError, VectorError
 from cluster_engine.linkage import condensed
 from cluster_engine.linkage.chain import cluster_distances, cluster_matrix
 from cluster_engine.linkage.criterion import METHODS, SQUARABLE, Criterion, Method, Metric
@@ -87,8 +87,12 @@ def linkage(
     criterion = Criterion(method, metric)
     vectors = _as_vectors(X)
     n_threads = threads if threads is not None else len(os.sched_getaffinity(0))
-    points = distinct_points(vectors, criterion, n_threads)
-    matrix = _filled_matrix(points.vectors, criterion, n_threads, memory_limit, progress)
+    packed = _packed(vectors, criterion, n_threads)
+    points = distinct_points(vectors, packed.norms, criterion)
+    if len(points) < len(vectors):
+        packed = _packed(points.vectors, criterion, n_threads)
+    matrix = _filled_matrix(packed, criterion, n_threads, memory_limit, progress)
+    del packed
     return linkage_matrix(points.expand(cluster_matrix(matrix, criterion, points, progress)), len(vectors))
 
 
@@ -102,19 +106,25 @@ def _as_vectors(X: ArrayLike) -> NDArray[np.float32]:
         return np.ascontiguousarray(x, np.float32)
 
 
+def _packed(vectors: NDArray[np.float32], criterion: Criterion, threads: int) -> native_simd.PackedVectors:
+    try:
+        return native_simd.pack(vectors, unit=criterion.unit, threads=threads)
+    except native_simd.RowError as fault:
+        raise VectorError(str(fault)) from None
+
+
 def _filled_matrix(
-    vectors: NDArray[np.float32],
+    packed: native_simd.PackedVectors,
     criterion: Criterion,
     threads: int,
     memory_limit: int | None,
     progress: Reporter | None,
 ) -> NDArray[np.float32]:
-    n, d = vectors.shape
+    n, d = packed.n, packed.d
     limit = memory_limit if memory_limit is not None else available_bytes()
     need = partial(linkage_bytes, d=d, n_copies=1, with_sums=criterion.uses_sums)
     require_fit(f"{criterion.method} linkage", n, need, limit)
     matrix = _new_matrix(n)
-    packed = native_simd.pack(vectors, unit=criterion.unit, threads=threads)
     phase = Phase("pairwise", native_simd.count_tiles(n), progress)
     while phase.done < phase.total:
         stop = min(phase.total, phase.done + _TILES_PER_REPORT * threads)

@@ -19,7 +19,7 @@
 
 #include "internal.h"
 
-enum { COMPACT_MIN = 256, PREFETCH_AHEAD = 12, DOT_LANES = 16, N_COUNTERS = 4 };
+enum { COMPACT_MIN = 256, PREFETCH_AHEAD = 96, DOT_LANES = 16, N_COUNTERS = 4 };
 enum { SCANS, COMPARED, FETCHED, COMPACTIONS };
 
 struct ns_chain {
@@ -209,7 +209,7 @@ static void merge(ns_chain *s, int32_t a, int32_t b) {
     s->births[s->n_births] = a;
     s->birth_times[s->n_births++] = s->time;
     s->n_alive--;
-    if (2 * s->n_stale_births > s->n_births) drop_stale_births(s);
+    if (10 * s->n_stale_births > s->n_births) drop_stale_births(s);
 }
 
 /* Moves the rows and columns of living clusters together; their order stays, and so does the stride: the gaps between

@@ -15,6 +15,8 @@ typedef struct {
     int64_t out_stride, mirror_stride;
 } pass;
 
+enum { STRIP_ROWS = 48 };
+
 static int64_t least(int64_t x, int64_t y) { return x < y ? x : y; }
 
 static void finish(int32_t metric, float *tile, int64_t rows, int64_t columns) {
@@ -38,10 +40,9 @@ static void finish(int32_t metric, float *tile, int64_t rows, int64_t columns) {
     }
 }
 
-static void compute_tile(const pass *p, int64_t tile_row, int64_t tile_column) {
-    _Alignas(64) float tile[NS_TILE_ROWS * NS_TILE_ROWS];
-    const int64_t i0 = tile_row * NS_TILE_ROWS, j0 = tile_column * NS_TILE_ROWS;
-    const int64_t rows = least(NS_TILE_ROWS, p->m - i0), columns = least(NS_TILE_ROWS, p->n - j0);
+/* Rows i0.. and columns j0.. of the result, through `tile`; columns from j0 + mirror_from on are mirrored too. */
+static void compute_block(const pass *p, float *tile, int64_t i0, int64_t rows, int64_t j0, int64_t columns,
+                          int64_t mirror_from) {
     const int euclidean = p->metric == NS_SQEUCLIDEAN || p->metric == NS_EUCLIDEAN;
     (euclidean ? p->kernels->tile_sqeuclidean : p->kernels->tile_dot)(
         p->a + i0 * p->d, p->b + j0 * p->d, p->d, (rows + NS_LANES - 1) / NS_LANES,
@@ -50,9 +51,24 @@ static void compute_tile(const pass *p, int64_t tile_row, int64_t tile_column) {
     for (int64_t i = 0; i < rows; i++)
         __builtin_memcpy(p->out + (i0 + i) * p->out_stride + j0, tile + i * NS_TILE_ROWS,
                          sizeof(float) * (size_t)columns);
-    if (p->mirror && !(p->symmetric && tile_row == tile_column))
-        p->kernels->transpose(tile, NS_TILE_ROWS, rows, columns, p->mirror + j0 * p->mirror_stride + i0,
-                              p->mirror_stride);
+    if (p->mirror && mirror_from < columns)
+        p->kernels->transpose(tile + mirror_from, NS_TILE_ROWS, rows, columns - mirror_from,
+                              p->mirror + (j0 + mirror_from) * p->mirror_stride + i0, p->mirror_stride);
+}
+
+static void compute_tile(const pass *p, int64_t tile_row, int64_t tile_column) {
+    _Alignas(64) float tile[NS_TILE_ROWS * NS_TILE_ROWS];
+    const int64_t i0 = tile_row * NS_TILE_ROWS, j0 = tile_column * NS_TILE_ROWS;
+    const int64_t rows = least(NS_TILE_ROWS, p->m - i0), columns = least(NS_TILE_ROWS, p->n - j0);
+    if (!p->symmetric || tile_row != tile_column) {
+        compute_block(p, tile, i0, rows, j0, columns, 0);
+        return;
+    }
+    /* A tile on the diagonal in strips, each from the diagonal to the right: an eighth is computed twice, not half. */
+    for (int64_t s = 0; s < rows; s += STRIP_ROWS) {
+        const int64_t height = least(STRIP_ROWS, rows - s);
+        compute_block(p, tile, i0 + s, height, j0 + s, columns - s, height);
+    }
 }
 
 static void rectangular_item(void *context, int64_t item) {
