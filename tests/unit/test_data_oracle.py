@@ -140,7 +140,9 @@ str_ids = st.one_of(st.none(), st.sampled_from(["", "a", "B", "z", "é", "\U0001
 
 def files_of(ids: st.SearchStrategy[Any]) -> st.SearchStrategy[list[File]]:
     row = st.builds(Row, ids, vectors, times, importances, texts)
-    narrow = st.builds(Row, ids, plain | st.none(), times, importances, texts)
+    # before release 26, pyarrow cannot read back null rows of a fixed-size list from Parquet: the file is refused
+    fixed_vectors = plain | st.none() if int(pa.__version__.split(".")[0]) >= 26 else plain
+    narrow = st.builds(Row, ids, fixed_vectors, times, importances, texts)
     containers = st.sampled_from(["parquet", "file", "stream"])
     floats = st.sampled_from(["f2", "f4", "f8", "f8"])
     loose = st.builds(File, st.lists(row, max_size=12), containers, st.sampled_from(["list", "large"]), floats)
