@@ -11,7 +11,8 @@ import pkgutil
 # on a worker's path: look for the extension in every `native_simd` on the path.
 __path__ = pkgutil.extend_path(__path__, __name__)
 
-from native_simd.chain import ChainCounters, Method, NearestNeighbourChain  # after the path
+from native_simd.bindings import FanLaw, decay, decay_half_life, fan_effect  # after the path
+from native_simd.chain import ChainCounters, Method, NearestNeighbourChain
 from native_simd.isa import IsaUnavailableError, active_isa, available_isas
 from native_simd.packing import LANES, PackedVectors, RowError, norms, pack
 from native_simd.pairs import (
@@ -27,6 +28,7 @@ __all__ = [
     "LANES",
     "TILE_ROWS",
     "ChainCounters",
+    "FanLaw",
     "IsaUnavailableError",
     "Method",
     "Metric",
@@ -36,6 +38,9 @@ __all__ = [
     "active_isa",
     "available_isas",
     "count_tiles",
+    "decay",
+    "decay_half_life",
+    "fan_effect",
     "norms",
     "pack",
     "pairwise",

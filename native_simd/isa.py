@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 
 import native_simd
 
@@ -15,7 +16,7 @@ except ModuleNotFoundError as missing:
 
 __all__ = ["IsaUnavailableError", "active_code", "active_isa", "available_isas", "ffi", "lib"]
 
-_ABI = 1
+_ABI = 2
 if _ABI != lib.NS_ABI:
     raise ImportError(f"native_simd needs version {_ABI} of its compiled extension, found {lib.NS_ABI}: reinstall")
 
@@ -24,10 +25,12 @@ class IsaUnavailableError(RuntimeError):
     """``CLUSTER_ENGINE_ISA`` names an instruction set that this build, CPU or operating system does not offer."""
 
 
+@cache
 def _isa_names() -> tuple[str, ...]:
     return tuple(ffi.string(lib.ns_isa_name(isa)).decode() for isa in range(lib.NS_N_ISAS))
 
 
+@cache  # asking the CPU takes tens of microseconds in a virtual machine
 def available_isas() -> tuple[str, ...]:
     """Return the instruction sets that this build, CPU and operating system offer, slowest first."""
     return tuple(name for isa, name in enumerate(_isa_names()) if lib.ns_isa_available(isa))

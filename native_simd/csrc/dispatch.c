@@ -1,4 +1,7 @@
 /* From the number of an instruction set to its kernels. */
+#include <stdatomic.h>
+
+#include "bindings.h"
 #include "internal.h"
 
 const char *ns_isa_name(int32_t isa) {
@@ -11,8 +14,21 @@ const char *ns_isa_name(int32_t isa) {
     }
 }
 
+/* ns_isa_available, asked once: CPUID takes tens of microseconds in a virtual machine. */
+static int32_t is_available(int32_t isa) {
+    enum { UNKNOWN, NO, YES };
+    static _Atomic int8_t answers[NS_N_ISAS];
+    if (isa < 0 || isa >= NS_N_ISAS) return 0;
+    int8_t answer = atomic_load_explicit(&answers[isa], memory_order_relaxed);
+    if (answer == UNKNOWN) {
+        answer = ns_isa_available(isa) ? YES : NO;
+        atomic_store_explicit(&answers[isa], answer, memory_order_relaxed);
+    }
+    return answer == YES;
+}
+
 const ns_kernels *ns_table(int32_t isa) {
-    if (!ns_isa_available(isa)) return NULL;
+    if (!is_available(isa)) return NULL;
     switch (isa) {
         case NS_SCALAR: return &ns_kernels_scalar;
 #if defined(__x86_64__)
@@ -20,6 +36,20 @@ const ns_kernels *ns_table(int32_t isa) {
         case NS_AVX512: return &ns_kernels_avx512;
 #elif defined(__aarch64__)
         case NS_NEON: return &ns_kernels_neon;
+#endif
+        default: return NULL;
+    }
+}
+
+const ns_binding_kernels *ns_binding_table(int32_t isa) {
+    if (!is_available(isa)) return NULL;
+    switch (isa) {
+        case NS_SCALAR: return &ns_binding_kernels_scalar;
+#if defined(__x86_64__)
+        case NS_AVX2: return &ns_binding_kernels_avx2;
+        case NS_AVX512: return &ns_binding_kernels_avx512;
+#elif defined(__aarch64__)
+        case NS_NEON: return &ns_binding_kernels_neon;
 #endif
         default: return NULL;
     }

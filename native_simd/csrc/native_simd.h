@@ -5,7 +5,7 @@
  * argument. "Panels" are 16 vectors interleaved dimension by dimension: element k of vector v is
  * panels[(v / 16) * 16 * d + k * 16 + v % 16]; lanes past the last vector are zero. */
 
-enum { NS_ABI = 1 }; /* goes up with every change of this file that the typed layer depends on */
+enum { NS_ABI = 2 }; /* goes up with every change of this file that the typed layer depends on */
 
 enum {
     NS_OK = 0,
@@ -76,3 +76,18 @@ int32_t ns_memory_bind(void *address, int64_t n_bytes, int32_t mode, const uint6
                        int32_t move);
 int32_t ns_page_nodes(const void *address, int64_t n_bytes, int32_t *nodes, int64_t n_pages);
 int32_t ns_cpu_node(int32_t *cpu, int32_t *node);
+
+/* Bindings, in place; README.md states the errors. A strength whose rate is negative or NaN becomes NaN.
+ *
+ * strengths[i] *= exp(-rates[i] * dt), for 0 <= dt <= 2^127 */
+int32_t ns_decay(int32_t isa, float *strengths, const float *rates, int64_t n, double dt, int32_t threads);
+
+/* strengths[i] *= 2^-((now - last_touched[i]) / half_life), half_life > 0 in the ticks of the times, for those touched
+ * before now; but what is at least floor stays at least floor. */
+int32_t ns_decay_half_life(int32_t isa, float *strengths, const int64_t *last_touched, int64_t n, int64_t now,
+                           double half_life, float floor, int32_t threads);
+
+/* activations[i] /= sqrt(f), f or 1 + ln f, for f = max(fan_out[i], 1) */
+enum { NS_FAN_SQRT = 0, NS_FAN_LINEAR = 1, NS_FAN_LOG = 2, NS_N_FAN_LAWS = 3 };
+int32_t ns_fan_effect(int32_t isa, int32_t law, float *activations, const uint32_t *fan_out, int64_t n,
+                      int32_t threads);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bindings.h"
 #include "internal.h"
 
 static int64_t n_compared, n_different;
@@ -190,12 +191,53 @@ static void compare_chains(int32_t isa, int64_t n, int64_t d) {
     free(x);
 }
 
+/* The kernels may leave any NaN where scalar leaves one. */
+static void compare_in_place(const char *what, float *got, float *expected, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        if (isnan(got[i]) && isnan(expected[i])) got[i] = expected[i] = 0.0f;
+    compare(what, got, expected, sizeof(float) * (size_t)n);
+}
+
+static void compare_bindings(int32_t isa, int64_t n, int32_t threads) {
+    static const float odd_rates[] = {0.0f, -0.0f, INFINITY, NAN, -1.0f, 3e38f, 1e-45f, 150.0f};
+    static const int64_t now = 1700000000000000, odd_times[] = {INT64_MIN, INT64_MAX, now + 1, now, now - 1, 0};
+    float *start = random_floats(n), *rates = floats(n), *got = floats(n), *expected = floats(n);
+    int64_t *times = allocate(sizeof(int64_t) * (size_t)n);
+    uint32_t *fans = allocate(sizeof(uint32_t) * (size_t)n);
+    const size_t n_bytes = sizeof(float) * (size_t)n;
+    for (int64_t i = 0; i < n; i++) {
+        rates[i] = next_random() % 4 ? (float)next_random() * 0x1p-26f : odd_rates[next_random() % 8];
+        times[i] = next_random() % 4 ? now - (int64_t)next_random() * 1000 : odd_times[next_random() % 6];
+        fans[i] = next_random() >> next_random() % 33;
+    }
+    for (double dt = 0.0; dt < 8.0; dt += 0.7) {
+        memcpy(got, start, n_bytes), memcpy(expected, start, n_bytes);
+        if (ns_decay(isa, got, rates, n, dt, threads) || ns_decay(NS_SCALAR, expected, rates, n, dt, 1)) abort();
+        compare_in_place("decay", got, expected, n);
+    }
+    for (double half_life = 1e9; half_life < 1e15; half_life *= 30.0) {
+        memcpy(got, start, n_bytes), memcpy(expected, start, n_bytes);
+        if (ns_decay_half_life(isa, got, times, n, now, half_life, 0.1f, threads)) abort();
+        if (ns_decay_half_life(NS_SCALAR, expected, times, n, now, half_life, 0.1f, 1)) abort();
+        compare_in_place("decay_half_life", got, expected, n);
+    }
+    for (int32_t law = 0; law < NS_N_FAN_LAWS; law++) {
+        memcpy(got, start, n_bytes), memcpy(expected, start, n_bytes);
+        if (ns_fan_effect(isa, law, got, fans, n, threads)) abort();
+        if (ns_fan_effect(NS_SCALAR, law, expected, fans, n, 1)) abort();
+        compare_in_place("fan_effect", got, expected, n);
+    }
+    free(start), free(rates), free(got), free(expected), free(times), free(fans);
+}
+
 static void refuse(void) {
     float row[2] = {1.0f, NAN};
     double norm;
     int64_t bad_row = -1;
     const int32_t status = ns_pack(row, 1, 2, 2, 0, NULL, &norm, &bad_row, 1), wanted = NS_E_ROW;
     compare("NaN refused", &status, &wanted, sizeof status);
+    const int32_t backwards = ns_decay(NS_SCALAR, row, row, 0, -1.0, 1), refused = NS_E_ARGUMENT;
+    compare("negative time refused", &backwards, &refused, sizeof backwards);
     const int32_t isa_status = ns_pairwise(NS_N_ISAS, NS_DOT, row, 0, row, 0, 1, row, 0, NULL, 0, 1), absent = NS_E_ISA;
     compare("absent ISA refused", &isa_status, &absent, sizeof absent);
 }
@@ -211,6 +253,8 @@ int main(int n_arguments, char **arguments) {
         compare_chains(isa, 1, 3);
         compare_chains(isa, 60, 9);
         compare_chains(isa, 700, 8);
+        for (int64_t n = 1; n <= 97; n++) compare_bindings(isa, n, 1);
+        compare_bindings(isa, 100001, 4);
         refuse();
         printf("%s: %lld comparisons, %lld different\n", ns_isa_name(isa), (long long)n_compared,
                (long long)n_different);

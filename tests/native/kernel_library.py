@@ -42,6 +42,17 @@ class _Table(ctypes.Structure):
     )
 
 
+class _BindingTable(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("decay", ctypes.c_void_p),
+        ("decay_half_life", ctypes.c_void_p),
+        ("fan_sqrt", ctypes.c_void_p),
+        ("fan_linear", ctypes.c_void_p),
+        ("fan_log", ctypes.c_void_p),
+    )
+
+
 def _build_settings() -> ModuleType:
     spec = importlib.util.spec_from_file_location("native_build", _NATIVE / "_build.py")
     if spec is None or spec.loader is None:
@@ -84,6 +95,10 @@ class Kernels:
     @property
     def table(self) -> _Table:
         return _Table.in_dll(self.library, f"ns_kernels_{self.isa}")
+
+    @property
+    def binding_table(self) -> _BindingTable:
+        return _BindingTable.in_dll(self.library, f"ns_binding_kernels_{self.isa}")
 
     def is_available(self) -> bool:
         """Return what the library itself says about the CPU it runs on."""

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from avx512_cpu import NO_YMM_STATE, NO_ZMM_STATE, EmulatedCpu, Trap, load_emulator
+from binding_checks import check_decay, check_fan_effect, check_half_life
 from kernel_checks import check_row_scans, check_tiles, check_transpose
 from kernel_library import Kernels, pack_rows
 
 if TYPE_CHECKING:
     import ctypes
+    from collections.abc import Callable
     from pathlib import Path
     from types import ModuleType
+
+    Check = Callable[[Kernels, Kernels, int, str], None]
 
 pytestmark = [
     pytest.mark.emulated,
@@ -56,6 +60,13 @@ def test_transpose_moves_every_element_and_no_other(avx512: Kernels, at: str) ->
 def test_row_scans_equal_scalar(avx512: Kernels, scalar: Kernels, at: str) -> None:
     for n in (1, 2, 15, 16, 17, 31, 33, 63, 64, 65, 127, 129, 200):
         check_row_scans(avx512, scalar, n, at)
+
+
+@pytest.mark.parametrize("at", ["start", "end"])
+@pytest.mark.parametrize("check", [check_decay, check_half_life, check_fan_effect])
+def test_binding_kernels_equal_scalar(avx512: Kernels, scalar: Kernels, check: Check, at: str) -> None:
+    for n in (1, 2, 15, 16, 17, 31, 33, 97):
+        check(avx512, scalar, n, at)
 
 
 def test_cpu_with_avx512_is_recognised(avx512: Kernels) -> None:

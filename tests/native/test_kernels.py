@@ -6,10 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from binding_checks import check_decay, check_fan_effect, check_half_life
 from kernel_checks import check_row_scans, check_tiles, check_transpose
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kernel_library import Kernels
+
+    Check = Callable[[Kernels, Kernels, int, str], None]
 
 DIMENSIONS = (*range(1, 98, 3), 191, 192, 193, 383, 384, 385, 767, 768, 769)
 
@@ -35,6 +40,13 @@ def test_transpose_moves_every_element_and_no_other(simd: Kernels, at: str) -> N
 def test_row_scans_equal_scalar(simd: Kernels, scalar: Kernels, at: str) -> None:
     for n in (*range(1, 150), 767, 768, 769, 1023, 1024, 1025):
         check_row_scans(simd, scalar, n, at)
+
+
+@pytest.mark.parametrize("at", ["start", "end"])
+@pytest.mark.parametrize("check", [check_decay, check_half_life, check_fan_effect])
+def test_binding_kernels_equal_scalar(simd: Kernels, scalar: Kernels, check: Check, at: str) -> None:
+    for n in (*range(1, 98), 767, 768, 769):
+        check(simd, scalar, n, at)
 
 
 def test_scalar_scans_mean_what_they_say(scalar: Kernels) -> None:

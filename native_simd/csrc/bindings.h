@@ -1,0 +1,44 @@
+/* What the binding kernels share: their table and the scalars of a call, worked out once in float64. */
+#ifndef NS_BINDINGS_H
+#define NS_BINDINGS_H
+
+#include "internal.h"
+
+/* Half-lives after which nothing is left of a strength: float32 ends at 2^-149. */
+#define MOST_HALF_LIVES 152.0
+
+/* A strength is multiplied by 2^(rate * (high + low)): high + low is -dt / ln 2, to 48 bits. From the rate `enough` on
+ * MOST_HALF_LIVES pass. */
+typedef struct {
+    float high, low, enough;
+} ns_decay_step;
+
+#define ROUNDER_64 0x1.8p52 /* adding and subtracting it rounds a float64 to an integer */
+
+typedef struct {
+    int64_t now;
+    double per_tick; /* half-lives that pass in a tick */
+    float floor;
+} ns_half_life_step;
+
+/* One table per instruction set, of the same bits as every other. At most four arguments, no calls: the kernels run
+ * on an emulated CPU as they are. */
+typedef struct {
+    const char *name;
+    void (*decay)(float *strengths, const float *rates, int64_t n, const ns_decay_step *step);
+    void (*decay_half_life)(float *strengths, const int64_t *last_touched, int64_t n, const ns_half_life_step *step);
+    void (*fan_effect[NS_N_FAN_LAWS])(float *activations, const uint32_t *fan_out, int64_t n);
+} ns_binding_kernels;
+
+extern const ns_binding_kernels ns_binding_kernels_scalar;
+#if defined(__x86_64__)
+extern const ns_binding_kernels ns_binding_kernels_avx2;
+extern const ns_binding_kernels ns_binding_kernels_avx512;
+#elif defined(__aarch64__)
+extern const ns_binding_kernels ns_binding_kernels_neon;
+#endif
+
+/* NULL when the instruction set is not available (dispatch.c). */
+const ns_binding_kernels *ns_binding_table(int32_t isa);
+
+#endif

@@ -1,0 +1,82 @@
+/* AVX-512F: 16 bindings at a time. */
+#include "bindings.h"
+
+#if defined(__x86_64__)
+#pragma GCC push_options
+#pragma GCC target("avx512f")
+#include <immintrin.h>
+
+enum { WIDTH = 16 };
+typedef __m512 V;
+typedef __m512i I;
+
+static inline V load(const float *p) { return _mm512_loadu_ps(p); }
+static inline void store(float *p, V x) { _mm512_storeu_ps(p, x); }
+static inline V splat(float x) { return _mm512_set1_ps(x); }
+static inline V plus(V a, V b) { return _mm512_add_ps(a, b); }
+static inline V minus(V a, V b) { return _mm512_sub_ps(a, b); }
+static inline V times(V a, V b) { return _mm512_mul_ps(a, b); }
+static inline V quotient(V a, V b) { return _mm512_div_ps(a, b); }
+static inline V root(V a) { return _mm512_sqrt_ps(a); }
+static inline V fused(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
+static inline V fused_minus(V a, V b, V c) { return _mm512_fmsub_ps(a, b, c); }
+static inline V lesser(V a, V b) { return _mm512_min_ps(a, b); } /* a < b ? a : b, as scalar: b where one is NaN */
+static inline V greater(V a, V b) { return _mm512_max_ps(a, b); }
+/* x, but 0 where a is at least b; and NaN where a is not */
+static inline V zero_where(V x, V a, V b) {
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, b, _CMP_NGE_UQ), x);
+}
+static inline V nan_unless(V x, V a, V b) {
+    return _mm512_mask_mov_ps(splat(__builtin_nanf("")), _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ), x);
+}
+
+static inline I isplat(int32_t n) { return _mm512_set1_epi32(n); }
+static inline I iadd(I a, I b) { return _mm512_add_epi32(a, b); }
+static inline I isub(I a, I b) { return _mm512_sub_epi32(a, b); }
+static inline I halve(I n) { return _mm512_srai_epi32(n, 1); }
+static inline I shift_left_23(I n) { return _mm512_slli_epi32(n, 23); }
+static inline I shift_right_23(I n) { return _mm512_srli_epi32(n, 23); }
+static inline V from_integer(I n) { return _mm512_cvtepi32_ps(n); }
+static inline I bits(V x) { return _mm512_castps_si512(x); }
+static inline V from_bits(I n) { return _mm512_castsi512_ps(n); }
+
+static inline V at_least_one(const uint32_t *fan_out) {
+    return _mm512_cvtepu32_ps(_mm512_max_epu32(_mm512_loadu_si512(fan_out), isplat(1)));
+}
+
+/* AVX-512F has no conversion from uint64: halves of 32 bits in the fractions of 2^84 and 2^52 are exact, so their sum
+ * is rounded once. */
+static inline __m512d age(const int64_t *touched, int64_t now) {
+    const I t = _mm512_loadu_si512(touched), to = _mm512_set1_epi64(now);
+    const I n = _mm512_maskz_sub_epi64(_mm512_cmplt_epi64_mask(t, to), to, t);
+    const I at_84 = _mm512_castpd_si512(_mm512_set1_pd(0x1p84)), at_52 = _mm512_castpd_si512(_mm512_set1_pd(0x1p52));
+    const __m512d high = _mm512_castsi512_pd(_mm512_or_si512(_mm512_srli_epi64(n, 32), at_84));
+    const __m512d low = _mm512_castsi512_pd(_mm512_mask_blend_epi32(0xaaaa, n, at_52));
+    return _mm512_add_pd(_mm512_sub_pd(high, _mm512_set1_pd(0x1p84 + 0x1p52)), low);
+}
+
+static inline V join(__m256 low, __m256 high) {
+    const __m512d first = _mm512_castpd256_pd512(_mm256_castps_pd(low));
+    return _mm512_castpd_ps(_mm512_insertf64x4(first, _mm256_castps_pd(high), 1));
+}
+
+static inline void half_lives(const int64_t *touched, int64_t now, double per_tick, V *whole, V *part) {
+    __m256 w[2], p[2];
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; h++) {
+        const __m512d passed = _mm512_mul_pd(age(touched + 8 * h, now), _mm512_set1_pd(per_tick));
+        const __m512d cut = _mm512_min_pd(passed, _mm512_set1_pd(MOST_HALF_LIVES));
+        const __m512d rounder = _mm512_set1_pd(ROUNDER_64);
+        const __m512d rounded = _mm512_sub_pd(_mm512_add_pd(cut, rounder), rounder);
+        w[h] = _mm512_cvtpd_ps(rounded);
+        p[h] = _mm512_cvtpd_ps(_mm512_sub_pd(rounded, cut));
+    }
+    *whole = join(w[0], w[1]);
+    *part = join(p[0], p[1]);
+}
+
+#include "bindings_lanes.h"
+
+const ns_binding_kernels ns_binding_kernels_avx512 = BINDING_KERNELS("avx512");
+#pragma GCC pop_options
+#endif

@@ -1,0 +1,60 @@
+/* NEON (AArch64): 4 bindings at a time. */
+#include "bindings.h"
+
+#if defined(__aarch64__)
+#include <arm_neon.h>
+
+enum { WIDTH = 4 };
+typedef float32x4_t V;
+typedef int32x4_t I;
+
+static inline V load(const float *p) { return vld1q_f32(p); }
+static inline void store(float *p, V x) { vst1q_f32(p, x); }
+static inline V splat(float x) { return vdupq_n_f32(x); }
+static inline V plus(V a, V b) { return vaddq_f32(a, b); }
+static inline V minus(V a, V b) { return vsubq_f32(a, b); }
+static inline V times(V a, V b) { return vmulq_f32(a, b); }
+static inline V quotient(V a, V b) { return vdivq_f32(a, b); }
+static inline V root(V a) { return vsqrtq_f32(a); }
+static inline V fused(V a, V b, V c) { return vfmaq_f32(c, a, b); }
+static inline V fused_minus(V a, V b, V c) { return vfmaq_f32(vnegq_f32(c), a, b); }
+/* a < b ? a : b, as scalar; vminq orders zeros and NaN otherwise */
+static inline V lesser(V a, V b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
+static inline V greater(V a, V b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+/* x, but 0 where a is at least b; and NaN where a is not */
+static inline V zero_where(V x, V a, V b) { return vbslq_f32(vcgeq_f32(a, b), splat(0.0f), x); }
+static inline V nan_unless(V x, V a, V b) { return vbslq_f32(vcgeq_f32(a, b), x, splat(__builtin_nanf(""))); }
+
+static inline I isplat(int32_t n) { return vdupq_n_s32(n); }
+static inline I iadd(I a, I b) { return vaddq_s32(a, b); }
+static inline I isub(I a, I b) { return vsubq_s32(a, b); }
+static inline I halve(I n) { return vshrq_n_s32(n, 1); }
+static inline I shift_left_23(I n) { return vshlq_n_s32(n, 23); }
+static inline I shift_right_23(I n) { return vshrq_n_s32(n, 23); }
+static inline V from_integer(I n) { return vcvtq_f32_s32(n); }
+static inline I bits(V x) { return vreinterpretq_s32_f32(x); }
+static inline V from_bits(I n) { return vreinterpretq_f32_s32(n); }
+
+static inline V at_least_one(const uint32_t *fan_out) {
+    return vcvtq_f32_u32(vmaxq_u32(vld1q_u32(fan_out), vdupq_n_u32(1)));
+}
+
+static inline void half_lives(const int64_t *touched, int64_t now, double per_tick, V *whole, V *part) {
+    float32x2_t w[2], p[2];
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; h++) {
+        const int64x2_t t = vld1q_s64(touched + 2 * h), to = vdupq_n_s64(now);
+        const uint64x2_t n = vandq_u64(vreinterpretq_u64_s64(vsubq_s64(to, t)), vcltq_s64(t, to));
+        const float64x2_t cut = vminq_f64(vmulq_n_f64(vcvtq_f64_u64(n), per_tick), vdupq_n_f64(MOST_HALF_LIVES));
+        const float64x2_t rounder = vdupq_n_f64(ROUNDER_64), rounded = vsubq_f64(vaddq_f64(cut, rounder), rounder);
+        w[h] = vcvt_f32_f64(rounded);
+        p[h] = vcvt_f32_f64(vsubq_f64(rounded, cut));
+    }
+    *whole = vcombine_f32(w[0], w[1]);
+    *part = vcombine_f32(p[0], p[1]);
+}
+
+#include "bindings_lanes.h"
+
+const ns_binding_kernels ns_binding_kernels_neon = BINDING_KERNELS("neon");
+#endif

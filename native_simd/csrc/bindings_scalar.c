@@ -1,0 +1,57 @@
+/* The reference: one binding at a time, compiled without auto-vectorisation, so that "scalar" is scalar. */
+#pragma GCC optimize("no-tree-vectorize")
+#include <math.h>
+
+#include "bindings.h"
+
+enum { WIDTH = 1 };
+typedef float V;
+typedef uint32_t I;
+
+static inline V load(const float *p) { return *p; }
+static inline void store(float *p, V x) { *p = x; }
+static inline V splat(float x) { return x; }
+static inline V plus(V a, V b) { return a + b; }
+static inline V minus(V a, V b) { return a - b; }
+static inline V times(V a, V b) { return a * b; }
+static inline V quotient(V a, V b) { return a / b; }
+static inline V root(V a) { return sqrtf(a); }
+static inline V fused(V a, V b, V c) { return fmaf(a, b, c); }
+static inline V fused_minus(V a, V b, V c) { return fmaf(a, b, -c); }
+static inline V lesser(V a, V b) { return a < b ? a : b; }
+static inline V greater(V a, V b) { return a > b ? a : b; }
+/* x, but 0 where a is at least b; and NaN where a is not */
+static inline V zero_where(V x, V a, V b) { return a >= b ? 0.0f : x; }
+static inline V nan_unless(V x, V a, V b) { return a >= b ? x : NAN; }
+
+static inline I isplat(int32_t n) { return (I)n; }
+static inline I iadd(I a, I b) { return a + b; }
+static inline I isub(I a, I b) { return a - b; }
+static inline I halve(I n) { return (I)((int32_t)n >> 1); }
+static inline I shift_left_23(I n) { return n << 23; }
+static inline I shift_right_23(I n) { return n >> 23; }
+static inline V from_integer(I n) { return (float)(int32_t)n; }
+
+static inline I bits(V x) {
+    union { float x; uint32_t n; } u = {.x = x};
+    return u.n;
+}
+
+static inline V from_bits(I n) {
+    union { uint32_t n; float x; } u = {.n = n};
+    return u.x;
+}
+
+static inline V at_least_one(const uint32_t *fan_out) { return (float)(*fan_out ? *fan_out : 1); }
+
+static inline void half_lives(const int64_t *touched, int64_t now, double per_tick, V *whole, V *part) {
+    const double age = *touched < now ? (double)((uint64_t)now - (uint64_t)*touched) : 0.0;
+    const double passed = age * per_tick, cut = passed < MOST_HALF_LIVES ? passed : MOST_HALF_LIVES;
+    const double rounded = cut + ROUNDER_64 - ROUNDER_64;
+    *whole = (float)rounded;
+    *part = (float)(rounded - cut);
+}
+
+#include "bindings_lanes.h"
+
+const ns_binding_kernels ns_binding_kernels_scalar = BINDING_KERNELS("scalar");
