@@ -14,6 +14,7 @@ __path__ = pkgutil.extend_path(__path__, __name__)
 from native_simd.bindings import FanLaw, decay, decay_half_life, fan_effect  # after the path
 from native_simd.chain import ChainCounters, Method, NearestNeighbourChain
 from native_simd.isa import IsaUnavailableError, active_isa, available_isas
+from native_simd.neighbours import NeighbourPass, Neighbours, neighbours
 from native_simd.packing import LANES, PackedVectors, RowError, norms, pack
 from native_simd.pairs import (
     TILE_ROWS,
@@ -23,6 +24,7 @@ from native_simd.pairs import (
     pairwise_symmetric,
     similarity,
 )
+from native_simd.search import batch_similarity, top_k
 
 __all__ = [
     "LANES",
@@ -33,17 +35,22 @@ __all__ = [
     "Method",
     "Metric",
     "NearestNeighbourChain",
+    "NeighbourPass",
+    "Neighbours",
     "PackedVectors",
     "RowError",
     "active_isa",
     "available_isas",
+    "batch_similarity",
     "count_tiles",
     "decay",
     "decay_half_life",
     "fan_effect",
+    "neighbours",
     "norms",
     "pack",
     "pairwise",
     "pairwise_symmetric",
     "similarity",
+    "top_k",
 ]

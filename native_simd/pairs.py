@@ -47,13 +47,13 @@ def pairwise(
     """
     if a.d != b.d:
         raise ValueError(f"a has {a.d} dimensions and b has {b.d}")
-    _require_unit(metric, a, b)
+    require_unit(metric, a, b)
     out = require_output(out, (a.n, b.n), "out")
     reverse = None if mirror is None else require_output(mirror, (b.n, a.n), "mirror")
     check_status(
         lib.ns_pairwise(
             active_code(),
-            _metric(metric),
+            metric_code(metric),
             pointer(a.panels, "float *"),
             a.n,
             pointer(b.panels, "float *"),
@@ -85,15 +85,13 @@ def pairwise_symmetric(
     tiles : (int, int), optional
         Compute only tiles ``first`` to ``stop`` (exclusive) of :func:`count_tiles`, to pass in slices.
     """
-    _require_unit(metric, a)
+    require_unit(metric, a)
     out = require_output(out, (a.n, a.n), "out")
-    first, stop = tiles if tiles is not None else (0, count_tiles(a.n))
-    if not 0 <= first <= stop <= count_tiles(a.n):
-        raise ValueError(f"tiles {first}:{stop} are outside 0:{count_tiles(a.n)}")
+    first, stop = require_tiles(tiles, a.n)
     check_status(
         lib.ns_pairwise_symmetric(
             active_code(),
-            _metric(metric),
+            metric_code(metric),
             pointer(a.panels, "float *"),
             a.n,
             a.d,
@@ -110,6 +108,14 @@ def count_tiles(n: int) -> int:
     """Return the number of tiles of the upper triangle of an (n, n) matrix."""
     rows = -(-n // TILE_ROWS)
     return rows * (rows + 1) // 2
+
+
+def require_tiles(tiles: tuple[int, int] | None, n: int) -> tuple[int, int]:
+    """Return a range of tiles of an (n, n) matrix, all of them for None."""
+    first, stop = tiles if tiles is not None else (0, count_tiles(n))
+    if not 0 <= first <= stop <= count_tiles(n):
+        raise ValueError(f"tiles {first}:{stop} are outside 0:{count_tiles(n)}")
+    return first, stop
 
 
 def similarity(
@@ -153,13 +159,15 @@ def similarity(
     return result
 
 
-def _metric(metric: str) -> int:
+def metric_code(metric: str) -> int:
+    """Return the library's number of a metric."""
     if metric not in _METRICS:
         raise ValueError(f"metric must be one of {', '.join(_METRICS)}, got {metric!r}")
     return _METRICS[metric]
 
 
-def _require_unit(metric: str, *packed: PackedVectors) -> None:
-    _metric(metric)
+def require_unit(metric: str, *packed: PackedVectors) -> None:
+    """Check that vectors are packed as the metric needs them."""
+    metric_code(metric)
     if metric == "cosine" and not all(p.unit for p in packed):
         raise ValueError('metric "cosine" needs vectors packed with unit=True')

@@ -5,7 +5,6 @@ Owns the check of queries and the order of answers. Refuses to know where centro
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,8 +15,6 @@ from cluster_engine.errors import VectorError
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
-
-_BLOCK_BYTES = 64 << 20  # similarities held at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,31 +47,13 @@ class CentroidIndex:
     def __init__(self, concept_ids: NDArray[np.int64], centroids: NDArray[np.float32]) -> None:
         order = np.argsort(concept_ids)
         self._concept_ids = concept_ids[order]
-        self._centroids = np.ascontiguousarray(centroids[order])
+        self._centroids = native_simd.pack(centroids[order], unit=True)
 
     def search(self, vectors: ArrayLike, k: int) -> Neighbours:
         """Return the ``k`` concepts nearest to each of ``vectors``; see `ConceptStore.search`."""
-        n_concepts, dimension = self._centroids.shape
-        queries = _check_queries(vectors, dimension)
-        if operator.index(k) < 1:
-            raise ValueError(f"k must be at least 1, got {k}")
-        n_found = min(k, n_concepts)
-        positions = np.empty((len(queries), n_found), np.int64)
-        similarities = np.empty((len(queries), n_found), np.float32)
-        block_rows = max(1, _BLOCK_BYTES // (4 * max(1, n_concepts)))
-        for first in range(0, len(queries) if n_found else 0, block_rows):
-            block = native_simd.similarity(queries[first : first + block_rows], self._centroids, metric="cosine")
-            for row, values in enumerate(block, start=first):
-                positions[row] = _largest(values, n_found)
-                similarities[row] = values[positions[row]]
+        queries = _check_queries(vectors, self._centroids.d)
+        positions, similarities = native_simd.top_k(queries, self._centroids, k)
         return Neighbours(self._concept_ids[positions], similarities)
-
-
-def _largest(values: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """Return the positions of the ``k`` largest values, descending, equal ones by position. O(n + ties log ties)."""
-    kth = np.partition(values, len(values) - k)[len(values) - k]
-    candidates = np.flatnonzero(values >= kth)
-    return candidates[np.argsort(-values[candidates], kind="stable")[:k]]
 
 
 def _check_queries(vectors: ArrayLike, dimension: int) -> NDArray[np.float32]:

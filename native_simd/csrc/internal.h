@@ -1,4 +1,4 @@
-/* What the C files share: the ABI, the kernel table and the team of threads. */
+/* What the C files share: the ABI, the kernel table and the thread helper. */
 #ifndef NS_INTERNAL_H
 #define NS_INTERNAL_H
 
@@ -21,6 +21,12 @@ typedef struct {
     float (*row_max)(const float *row, const float *bias, int64_t n);
     /* ascending j with row[j] + bias[j] >= threshold; returns their number, all of them written */
     int64_t (*row_at_least)(const float *row, const float *bias, int64_t n, float threshold, int32_t *found);
+    /* out[n_panels * 16] = dot products of the panels' vectors with one vector that is a lane of a panel (its elements
+     * lie NS_LANES apart), unfinished; each panel is read once, from start to end. No calls. */
+    void (*lane_dot)(const float *lane, const float *panels, int64_t d, int64_t n_panels, float *out);
+    /* ascending j with row[j] >= *threshold or row[j] >= thresholds[j] (no NaN); returns their number. No calls. */
+    int64_t (*row_at_least_either)(const float *row, const float *thresholds, int64_t n, const float *threshold,
+                                   int32_t *found);
 } ns_kernels;
 
 extern const ns_kernels ns_kernels_scalar;
@@ -38,5 +44,21 @@ const ns_kernels *ns_table(int32_t isa);
 
 /* Calls body(context, item) for item = 0..n_items-1 from up to `threads` threads (threads.c). */
 int32_t ns_parallel(void (*body)(void *context, int64_t item), void *context, int64_t n_items, int32_t threads);
+
+/* Raw accumulators to similarities, in place: rows of a tile (pairwise.c). */
+void ns_finish(int32_t metric, float *tile, int64_t rows, int64_t columns);
+
+/* tile[rows][NS_TILE_ROWS] = similarities of rows vectors with columns vectors, up to NS_TILE_ROWS each (pairwise.c). */
+void ns_similarity_tile(const ns_kernels *kernels, int32_t metric, const float *a, int64_t rows, const float *b,
+                        int64_t columns, int64_t d, float *tile);
+
+/* Place number t of a triangle of n lines that is counted line by line, line l having n - l places (pairwise.c). */
+void ns_triangle_place(int64_t n, int64_t t, int64_t *line, int64_t *place);
+
+/* Offers a tile of finished similarities to the ranked lists of its rows (candidates first_column, ...) and of its
+ * columns (candidates first_row, ...). column_lists is NULL where only rows have lists, and row_lists on the diagonal,
+ * where no row is its own candidate (ranking.c). */
+void ns_rank_tile(const ns_kernels *kernels, const float *tile, int64_t rows, int64_t columns, int64_t first_row,
+                  int64_t first_column, int64_t width, uint64_t *row_lists, uint64_t *column_lists);
 
 #endif

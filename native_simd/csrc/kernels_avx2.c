@@ -10,7 +10,7 @@
 #pragma GCC target("avx2,fma")
 #include <immintrin.h>
 
-enum { BLOCK = 192, STRIDE = NS_TILE_ROWS, HALF = 8 };
+enum { BLOCK = 192, STRIDE = NS_TILE_ROWS, HALF = 8, PREFETCH = 16 };
 
 static inline __attribute__((always_inline)) __m256 step(__m256 a, __m256 b, __m256 acc, int squared_difference) {
     if (!squared_difference) return _mm256_fmadd_ps(a, b, acc);
@@ -101,6 +101,61 @@ static int64_t row_at_least(const float *row, const float *bias, int64_t n, floa
     return count;
 }
 
-const ns_kernels ns_kernels_avx2 = {"avx2", tile_dot, tile_sqeuclidean, ns_transpose_sse, row_max, row_at_least};
+/* Four panels at a time: 8 chains cover the 4-cycle latency of two FMA ports. Each panel is read from start to end; the
+ * line PREFETCH dimensions on is asked for, past the end of a panel that of the one that follows the four. */
+static inline __attribute__((always_inline)) void lane_panels(const float *lane, const float *panels, int64_t d,
+                                                              float *out, const int n) {
+    const int64_t panel = NS_LANES * d;
+    __m256 acc[4][2];
+#pragma GCC unroll 4
+    for (int p = 0; p < n; p++)
+#pragma GCC unroll 2
+        for (int h = 0; h < 2; h++) acc[p][h] = _mm256_setzero_ps();
+    for (int64_t k = 0; k < d; k++) {
+        const __m256 x = _mm256_broadcast_ss(lane + k * NS_LANES);
+        const int64_t ahead = (k + PREFETCH) * NS_LANES + (k + PREFETCH < d ? 0 : (n - 1) * panel);
+#pragma GCC unroll 4
+        for (int p = 0; p < n; p++) {
+            __builtin_prefetch(panels + p * panel + ahead);
+#pragma GCC unroll 2
+            for (int h = 0; h < 2; h++)
+                acc[p][h] =
+                    _mm256_fmadd_ps(x, _mm256_loadu_ps(panels + p * panel + k * NS_LANES + h * HALF), acc[p][h]);
+        }
+    }
+#pragma GCC unroll 4
+    for (int p = 0; p < n; p++)
+#pragma GCC unroll 2
+        for (int h = 0; h < 2; h++) _mm256_storeu_ps(out + p * NS_LANES + h * HALF, acc[p][h]);
+}
+
+static void lane_dot(const float *lane, const float *panels, int64_t d, int64_t n_panels, float *out) {
+    int64_t j = 0;
+    for (; j + 4 <= n_panels; j += 4) lane_panels(lane, panels + j * NS_LANES * d, d, out + j * NS_LANES, 4);
+    panels += j * NS_LANES * d, out += j * NS_LANES;
+    switch (n_panels - j) {
+        case 3: lane_panels(lane, panels, d, out, 3); break;
+        case 2: lane_panels(lane, panels, d, out, 2); break;
+        case 1: lane_panels(lane, panels, d, out, 1); break;
+        default: break;
+    }
+}
+
+static int64_t row_at_least_either(const float *row, const float *thresholds, int64_t n, const float *threshold,
+                                   int32_t *found) {
+    const __m256 floor = _mm256_set1_ps(*threshold);
+    int64_t count = 0, j = 0;
+    for (; j + 8 <= n; j += 8) {
+        const __m256 lower = _mm256_min_ps(_mm256_loadu_ps(thresholds + j), floor);
+        uint32_t hits = (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(row + j), lower, _CMP_GE_OQ));
+        for (; hits; hits &= hits - 1) found[count++] = (int32_t)(j + __builtin_ctz(hits));
+    }
+    for (; j < n; j++)
+        if (row[j] >= *threshold || row[j] >= thresholds[j]) found[count++] = (int32_t)j;
+    return count;
+}
+
+const ns_kernels ns_kernels_avx2 = {"avx2",       tile_dot, tile_sqeuclidean,   ns_transpose_sse, row_max,
+                                   row_at_least, lane_dot, row_at_least_either};
 #pragma GCC pop_options
 #endif

@@ -10,7 +10,7 @@
 #pragma GCC target("avx512f")
 #include <immintrin.h>
 
-enum { ROWS = 8, BLOCK = 192, STRIDE = NS_TILE_ROWS };
+enum { ROWS = 8, BLOCK = 192, STRIDE = NS_TILE_ROWS, PREFETCH = 16 };
 
 static inline __attribute__((always_inline)) __m512 step(__m512 a, __m512 b, __m512 acc, int squared_difference) {
     if (!squared_difference) return _mm512_fmadd_ps(a, b, acc);
@@ -101,6 +101,54 @@ static int64_t row_at_least(const float *row, const float *bias, int64_t n, floa
     return count;
 }
 
-const ns_kernels ns_kernels_avx512 = {"avx512", tile_dot, tile_sqeuclidean, ns_transpose_sse, row_max, row_at_least};
+/* Four panels at a time: 4 chains of a 4-cycle latency take a line a cycle, all that L2 delivers. Each panel is read
+ * from start to end; the line PREFETCH dimensions on is asked for, past the end of a panel that of the one that follows
+ * the four. */
+static inline __attribute__((always_inline)) void lane_panels(const float *lane, const float *panels, int64_t d,
+                                                              float *out, const int n) {
+    const int64_t panel = NS_LANES * d;
+    __m512 acc[4];
+#pragma GCC unroll 4
+    for (int p = 0; p < n; p++) acc[p] = _mm512_setzero_ps();
+    for (int64_t k = 0; k < d; k++) {
+        const __m512 x = _mm512_set1_ps(lane[k * NS_LANES]);
+        const int64_t ahead = (k + PREFETCH) * NS_LANES + (k + PREFETCH < d ? 0 : (n - 1) * panel);
+#pragma GCC unroll 4
+        for (int p = 0; p < n; p++) {
+            __builtin_prefetch(panels + p * panel + ahead);
+            acc[p] = _mm512_fmadd_ps(x, _mm512_loadu_ps(panels + p * panel + k * NS_LANES), acc[p]);
+        }
+    }
+#pragma GCC unroll 4
+    for (int p = 0; p < n; p++) _mm512_storeu_ps(out + p * NS_LANES, acc[p]);
+}
+
+static void lane_dot(const float *lane, const float *panels, int64_t d, int64_t n_panels, float *out) {
+    int64_t j = 0;
+    for (; j + 4 <= n_panels; j += 4) lane_panels(lane, panels + j * NS_LANES * d, d, out + j * NS_LANES, 4);
+    panels += j * NS_LANES * d, out += j * NS_LANES;
+    switch (n_panels - j) {
+        case 3: lane_panels(lane, panels, d, out, 3); break;
+        case 2: lane_panels(lane, panels, d, out, 2); break;
+        case 1: lane_panels(lane, panels, d, out, 1); break;
+        default: break;
+    }
+}
+
+static int64_t row_at_least_either(const float *row, const float *thresholds, int64_t n, const float *threshold,
+                                   int32_t *found) {
+    const __m512 floor = _mm512_set1_ps(*threshold);
+    int64_t count = 0;
+    for (int64_t j = 0; j < n; j += 16) {
+        const __mmask16 mask = n - j < 16 ? (__mmask16)((1u << (n - j)) - 1) : (__mmask16)0xffff;
+        const __m512 lower = _mm512_min_ps(_mm512_maskz_loadu_ps(mask, thresholds + j), floor);
+        uint32_t hits = _mm512_mask_cmp_ps_mask(mask, _mm512_maskz_loadu_ps(mask, row + j), lower, _CMP_GE_OQ);
+        for (; hits; hits &= hits - 1) found[count++] = (int32_t)(j + __builtin_ctz(hits));
+    }
+    return count;
+}
+
+const ns_kernels ns_kernels_avx512 = {"avx512",     tile_dot, tile_sqeuclidean,   ns_transpose_sse, row_max,
+                                     row_at_least, lane_dot, row_at_least_either};
 #pragma GCC pop_options
 #endif

@@ -7,7 +7,7 @@
 #if defined(__aarch64__)
 #include <arm_neon.h>
 
-enum { ROWS = 4, QUADS = 4, BLOCK = 192, STRIDE = NS_TILE_ROWS };
+enum { ROWS = 4, QUADS = 4, BLOCK = 192, STRIDE = NS_TILE_ROWS, PREFETCH = 16 };
 
 static inline __attribute__((always_inline)) float32x4_t step(float32x4_t a, float32x4_t b, float32x4_t acc,
                                                               int squared_difference) {
@@ -100,5 +100,60 @@ static int64_t row_at_least(const float *row, const float *bias, int64_t n, floa
     return count;
 }
 
-const ns_kernels ns_kernels_neon = {"neon", tile_dot, tile_sqeuclidean, transpose, row_max, row_at_least};
+/* Four panels at a time: 16 chains, as in the micro-kernel. Each panel is read from start to end; the line PREFETCH
+ * dimensions on is asked for, past the end of a panel that of the one that follows the four. */
+static inline __attribute__((always_inline)) void lane_panels(const float *lane, const float *panels, int64_t d,
+                                                              float *out, const int n) {
+    const int64_t panel = NS_LANES * d;
+    float32x4_t acc[4][QUADS];
+#pragma GCC unroll 4
+    for (int p = 0; p < n; p++)
+#pragma GCC unroll 4
+        for (int q = 0; q < QUADS; q++) acc[p][q] = vdupq_n_f32(0.0f);
+    for (int64_t k = 0; k < d; k++) {
+        const float32x4_t x = vld1q_dup_f32(lane + k * NS_LANES);
+        const int64_t ahead = (k + PREFETCH) * NS_LANES + (k + PREFETCH < d ? 0 : (n - 1) * panel);
+#pragma GCC unroll 4
+        for (int p = 0; p < n; p++) {
+            __builtin_prefetch(panels + p * panel + ahead);
+#pragma GCC unroll 4
+            for (int q = 0; q < QUADS; q++)
+                acc[p][q] = vfmaq_f32(acc[p][q], x, vld1q_f32(panels + p * panel + k * NS_LANES + q * 4));
+        }
+    }
+#pragma GCC unroll 4
+    for (int p = 0; p < n; p++)
+#pragma GCC unroll 4
+        for (int q = 0; q < QUADS; q++) vst1q_f32(out + p * NS_LANES + q * 4, acc[p][q]);
+}
+
+static void lane_dot(const float *lane, const float *panels, int64_t d, int64_t n_panels, float *out) {
+    int64_t j = 0;
+    for (; j + 4 <= n_panels; j += 4) lane_panels(lane, panels + j * NS_LANES * d, d, out + j * NS_LANES, 4);
+    panels += j * NS_LANES * d, out += j * NS_LANES;
+    switch (n_panels - j) {
+        case 3: lane_panels(lane, panels, d, out, 3); break;
+        case 2: lane_panels(lane, panels, d, out, 2); break;
+        case 1: lane_panels(lane, panels, d, out, 1); break;
+        default: break;
+    }
+}
+
+static int64_t row_at_least_either(const float *row, const float *thresholds, int64_t n, const float *threshold,
+                                   int32_t *found) {
+    const float32x4_t floor = vdupq_n_f32(*threshold);
+    int64_t count = 0, j = 0;
+    for (; j + 4 <= n; j += 4) {
+        const float32x4_t lower = vminq_f32(vld1q_f32(thresholds + j), floor);
+        if (!vmaxvq_u32(vcgeq_f32(vld1q_f32(row + j), lower))) continue;
+        for (int64_t l = j; l < j + 4; l++)
+            if (row[l] >= *threshold || row[l] >= thresholds[l]) found[count++] = (int32_t)l;
+    }
+    for (; j < n; j++)
+        if (row[j] >= *threshold || row[j] >= thresholds[j]) found[count++] = (int32_t)j;
+    return count;
+}
+
+const ns_kernels ns_kernels_neon = {"neon",       tile_dot, tile_sqeuclidean,   transpose, row_max,
+                                   row_at_least, lane_dot, row_at_least_either};
 #endif

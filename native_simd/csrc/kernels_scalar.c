@@ -56,4 +56,22 @@ static int64_t row_at_least(const float *row, const float *bias, int64_t n, floa
     return count;
 }
 
-const ns_kernels ns_kernels_scalar = {"scalar", tile_dot, tile_sqeuclidean, transpose, row_max, row_at_least};
+static void lane_dot(const float *lane, const float *panels, int64_t d, int64_t n_panels, float *out) {
+    for (int64_t j = 0; j < n_panels * NS_LANES; j++) {
+        const float *y = panels + (j / NS_LANES) * NS_LANES * d + j % NS_LANES;
+        float acc = 0.0f;
+        for (int64_t k = 0; k < d; k++) acc = fmaf(lane[k * NS_LANES], y[k * NS_LANES], acc);
+        out[j] = acc;
+    }
+}
+
+static int64_t row_at_least_either(const float *row, const float *thresholds, int64_t n, const float *threshold,
+                                   int32_t *found) {
+    int64_t count = 0;
+    for (int64_t j = 0; j < n; j++)
+        if (row[j] >= *threshold || row[j] >= thresholds[j]) found[count++] = (int32_t)j;
+    return count;
+}
+
+const ns_kernels ns_kernels_scalar = {"scalar",     tile_dot, tile_sqeuclidean,   transpose, row_max,
+                                     row_at_least, lane_dot, row_at_least_either};

@@ -91,3 +91,24 @@ int32_t ns_decay_half_life(int32_t isa, float *strengths, const int64_t *last_to
 enum { NS_FAN_SQRT = 0, NS_FAN_LINEAR = 1, NS_FAN_LOG = 2, NS_N_FAN_LAWS = 3 };
 int32_t ns_fan_effect(int32_t isa, int32_t law, float *activations, const uint32_t *fan_out, int64_t n,
                       int32_t threads);
+
+/* Ranked lists: lists[i * width + p] is the candidate in place p of row i, best first, in the total order (similarity
+ * descending, then smaller index), as one integer; 0 is an empty place. Whoever calls provides them, at first all 0.
+ *
+ * Offers tiles first_tile .. first_tile + n_tiles - 1 of the upper triangle of the panels with themselves to the lists
+ * of their rows and of their columns: of every row the best other rows. Tiles are counted as above; one that comes
+ * again changes nothing. */
+int32_t ns_neighbours(int32_t isa, int32_t metric, const float *panels, int64_t n, int64_t d, int64_t first_tile,
+                      int64_t n_tiles, uint64_t *lists, int64_t width, int32_t threads);
+
+/* Offers n vectors to the lists of q queries; cosine, of panels packed with normalize = 1. */
+int32_t ns_top_k(int32_t isa, const float *queries, int64_t q, const float *vectors, int64_t n, int64_t d,
+                 uint64_t *lists, int64_t width, int32_t threads);
+
+/* The first k <= width candidates of each list: indices[i * k + p] and similarities[i * k + p], -1 and -infinity where
+ * a place is empty; bounds[i] (if not NULL) is the similarity of the next one, -infinity if there is none. */
+int32_t ns_ranked(const uint64_t *lists, int64_t n, int64_t width, int64_t k, int64_t *indices, float *similarities,
+                  float *bounds);
+
+/* out[j] = cosine of vector j of the n with a query, lane 0 of a panel; both packed with normalize = 1. */
+int32_t ns_batch_similarity(int32_t isa, const float *query, const float *vectors, int64_t n, int64_t d, float *out);

@@ -19,7 +19,7 @@ enum { STRIP_ROWS = 48 };
 
 static int64_t least(int64_t x, int64_t y) { return x < y ? x : y; }
 
-static void finish(int32_t metric, float *tile, int64_t rows, int64_t columns) {
+void ns_finish(int32_t metric, float *tile, int64_t rows, int64_t columns) {
     for (int64_t i = 0; i < rows; i++) {
         float *row = tile + i * NS_TILE_ROWS;
         switch (metric) {
@@ -40,14 +40,18 @@ static void finish(int32_t metric, float *tile, int64_t rows, int64_t columns) {
     }
 }
 
+void ns_similarity_tile(const ns_kernels *kernels, int32_t metric, const float *a, int64_t rows, const float *b,
+                        int64_t columns, int64_t d, float *tile) {
+    const int euclidean = metric == NS_SQEUCLIDEAN || metric == NS_EUCLIDEAN;
+    (euclidean ? kernels->tile_sqeuclidean : kernels->tile_dot)(a, b, d, (rows + NS_LANES - 1) / NS_LANES,
+                                                                (columns + NS_LANES - 1) / NS_LANES, tile);
+    ns_finish(metric, tile, rows, columns);
+}
+
 /* Rows i0.. and columns j0.. of the result, through `tile`; columns from j0 + mirror_from on are mirrored too. */
 static void compute_block(const pass *p, float *tile, int64_t i0, int64_t rows, int64_t j0, int64_t columns,
                           int64_t mirror_from) {
-    const int euclidean = p->metric == NS_SQEUCLIDEAN || p->metric == NS_EUCLIDEAN;
-    (euclidean ? p->kernels->tile_sqeuclidean : p->kernels->tile_dot)(
-        p->a + i0 * p->d, p->b + j0 * p->d, p->d, (rows + NS_LANES - 1) / NS_LANES,
-        (columns + NS_LANES - 1) / NS_LANES, tile);
-    finish(p->metric, tile, rows, columns);
+    ns_similarity_tile(p->kernels, p->metric, p->a + i0 * p->d, rows, p->b + j0 * p->d, columns, p->d, tile);
     for (int64_t i = 0; i < rows; i++)
         __builtin_memcpy(p->out + (i0 + i) * p->out_stride + j0, tile + i * NS_TILE_ROWS,
                          sizeof(float) * (size_t)columns);
@@ -76,15 +80,21 @@ static void rectangular_item(void *context, int64_t item) {
     compute_tile(p, item / p->tile_columns, item % p->tile_columns);
 }
 
-/* Tile number t of the upper triangle, row by row: row r starts at r * (2 c - r + 1) / 2 of c tile columns. */
+/* Line l starts at l * (2 n - l + 1) / 2. */
+void ns_triangle_place(int64_t n, int64_t t, int64_t *line, int64_t *place) {
+    const double edge = (double)(2 * n + 1);
+    int64_t l = (int64_t)((edge - sqrt(edge * edge - 8.0 * (double)t)) / 2.0);
+    while (l > 0 && l * (2 * n - l + 1) / 2 > t) l--;
+    while ((l + 1) * (2 * n - l) / 2 <= t) l++;
+    *line = l;
+    *place = t - l * (2 * n - l + 1) / 2;
+}
+
 static void symmetric_item(void *context, int64_t item) {
     const pass *p = context;
-    const int64_t t = p->first_tile + item, c = p->tile_columns;
-    const double edge = (double)(2 * c + 1);
-    int64_t r = (int64_t)((edge - sqrt(edge * edge - 8.0 * (double)t)) / 2.0);
-    while (r > 0 && r * (2 * c - r + 1) / 2 > t) r--;
-    while ((r + 1) * (2 * c - r) / 2 <= t) r++;
-    compute_tile(p, r, r + t - r * (2 * c - r + 1) / 2);
+    int64_t row, right;
+    ns_triangle_place(p->tile_columns, p->first_tile + item, &row, &right);
+    compute_tile(p, row, row + right);
 }
 
 static int64_t tiles(int64_t n) { return (n + NS_TILE_ROWS - 1) / NS_TILE_ROWS; }

@@ -92,6 +92,28 @@ static void compare_row_scans(const ns_kernels *kernels, int64_t n) {
     free(row), free(bias), free(got), free(expected);
 }
 
+static void compare_lane_dots(const ns_kernels *kernels, int64_t d, int64_t n_panels) {
+    float *panel = random_floats(NS_LANES * d), *panels = random_floats(n_panels * NS_LANES * d);
+    float *got = floats(n_panels * NS_LANES), *expected = floats(n_panels * NS_LANES);
+    kernels->lane_dot(panel + d % NS_LANES, panels, d, n_panels, got);
+    ns_kernels_scalar.lane_dot(panel + d % NS_LANES, panels, d, n_panels, expected);
+    compare("lane_dot", got, expected, sizeof(float) * (size_t)(n_panels * NS_LANES));
+    free(panel), free(panels), free(got), free(expected);
+}
+
+static void compare_row_thresholds(const ns_kernels *kernels, int64_t n) {
+    float *row = random_floats(n), *thresholds = random_floats(n);
+    int32_t *got = allocate(sizeof(int32_t) * (size_t)n), *expected = allocate(sizeof(int32_t) * (size_t)n);
+    const float levels[] = {-INFINITY, -0.25f, 0.0f, 0.5f, INFINITY};
+    for (size_t t = 0; t < sizeof levels / sizeof *levels; t++) {
+        const int64_t found = kernels->row_at_least_either(row, thresholds, n, &levels[t], got);
+        const int64_t count = ns_kernels_scalar.row_at_least_either(row, thresholds, n, &levels[t], expected);
+        compare("row_at_least_either: count", &found, &count, sizeof count);
+        if (found == count) compare("row_at_least_either", got, expected, sizeof(int32_t) * (size_t)count);
+    }
+    free(row), free(thresholds), free(got), free(expected);
+}
+
 static void compare_kernels(const ns_kernels *kernels) {
     static const int64_t long_d[] = {191, 192, 193, 383, 384, 385, 767, 768, 769};
     for (int64_t d = 1; d <= 97; d++) compare_tiles(kernels, d, 1 + d % 3, 1 + d % 4);
@@ -101,6 +123,8 @@ static void compare_kernels(const ns_kernels *kernels) {
         for (int64_t columns = 1; columns <= 35; columns++) compare_transposes(kernels, rows, columns);
     compare_transposes(kernels, NS_TILE_ROWS, NS_TILE_ROWS);
     for (int64_t n = 1; n <= 300; n++) compare_row_scans(kernels, n);
+    for (int64_t d = 1; d <= 97; d++) compare_lane_dots(kernels, d, 1 + d % 9);
+    for (int64_t n = 1; n <= NS_TILE_ROWS; n++) compare_row_thresholds(kernels, n);
 }
 
 static float *pack(const float *rows, int64_t n, int64_t d, int64_t stride, int32_t normalize, int32_t threads,
@@ -137,6 +161,44 @@ static void compare_pairwise(int32_t isa, int64_t m, int64_t n, int64_t d, int32
         free(a), free(b), free(got), free(mirror), free(expected), free(square), free(whole);
     }
     free(x), free(y), free(x_norms), free(y_norms);
+}
+
+/* The best others of n vectors, and the best of them for q other vectors, in slices on several threads, against scalar
+ * on one. */
+static void compare_rankings(int32_t isa, int64_t n, int64_t d, int64_t width, int64_t q, int32_t threads) {
+    float *x = random_floats(n * d), *y = random_floats(q * d);
+    for (int64_t i = 0; i < n; i++) x[i * d] += 2.0f;
+    for (int64_t i = 0; i < q; i++) y[i * d] += 2.0f;
+    for (int64_t i = 0; i + 7 < n; i += 7) memcpy(x + (i + 7) * d, x + i * d, sizeof(float) * (size_t)d); /* ties */
+    double *x_norms = doubles(n), *y_norms = doubles(q);
+    float *vectors = pack(x, n, d, d, 1, 1, x_norms), *queries = pack(y, q, d, d, 1, 1, y_norms);
+    const int64_t blocks = (n + NS_TILE_ROWS - 1) / NS_TILE_ROWS, all = blocks * (blocks + 1) / 2, half = all / 2;
+    const size_t n_keys = (size_t)((n > q ? n : q) * width), n_bytes = sizeof(uint64_t) * n_keys;
+    uint64_t *got = allocate(n_bytes), *expected = allocate(n_bytes);
+    for (int32_t metric = NS_DOT; metric <= NS_EUCLIDEAN; metric++) {
+        memset(got, 0, n_bytes), memset(expected, 0, n_bytes);
+        if (ns_neighbours(isa, metric, vectors, n, d, half, all - half, got, width, threads) != NS_OK) abort();
+        if (ns_neighbours(isa, metric, vectors, n, d, 0, half, got, width, threads) != NS_OK) abort();
+        if (ns_neighbours(NS_SCALAR, metric, vectors, n, d, 0, all, expected, width, 1) != NS_OK) abort();
+        compare("neighbours", got, expected, n_bytes);
+    }
+    memset(got, 0, n_bytes), memset(expected, 0, n_bytes);
+    if (ns_top_k(isa, queries, q, vectors, n, d, got, width, threads) != NS_OK) abort();
+    if (ns_top_k(NS_SCALAR, queries, q, vectors, n, d, expected, width, 1) != NS_OK) abort();
+    compare("top_k", got, expected, n_bytes);
+
+    int64_t *indices = allocate(sizeof(int64_t) * (size_t)(q * width));
+    float *best = floats(q * width), *bounds = floats(q), *row = floats(n), *known = floats(n);
+    if (ns_ranked(got, q, width, width - 1, indices, best, bounds) != NS_OK) abort();
+    if (ns_batch_similarity(isa, queries, vectors, n, d, row) != NS_OK) abort();
+    if (ns_batch_similarity(NS_SCALAR, queries, vectors, n, d, known) != NS_OK) abort();
+    compare("batch_similarity", row, known, sizeof(float) * (size_t)n);
+    for (int64_t p = 0; p + 1 < width && p < n; p++) {
+        const float value = row[indices[p]] + 0.0f;
+        compare("ranked", &best[p], &value, sizeof value);
+    }
+    free(x), free(y), free(x_norms), free(y_norms), free(vectors), free(queries), free(got), free(expected);
+    free(indices), free(best), free(bounds), free(row), free(known);
 }
 
 typedef struct {
@@ -208,7 +270,7 @@ static void compare_bindings(int32_t isa, int64_t n, int32_t threads) {
     for (int64_t i = 0; i < n; i++) {
         rates[i] = next_random() % 4 ? (float)next_random() * 0x1p-26f : odd_rates[next_random() % 8];
         times[i] = next_random() % 4 ? now - (int64_t)next_random() * 1000 : odd_times[next_random() % 6];
-        fans[i] = next_random() >> next_random() % 33;
+        fans[i] = next_random() >> next_random() % 32;
     }
     for (double dt = 0.0; dt < 8.0; dt += 0.7) {
         memcpy(got, start, n_bytes), memcpy(expected, start, n_bytes);
@@ -250,6 +312,9 @@ int main(int n_arguments, char **arguments) {
         compare_pairwise(isa, 1, 1, 1, 1);
         compare_pairwise(isa, 17, 97, 33, 2);
         compare_pairwise(isa, 385, 193, 20, 4);
+        compare_rankings(isa, 1, 1, 2, 1, 1);
+        compare_rankings(isa, 17, 5, 20, 3, 2);
+        compare_rankings(isa, 769, 6, 9, 200, 4);
         compare_chains(isa, 1, 3);
         compare_chains(isa, 60, 9);
         compare_chains(isa, 700, 8);

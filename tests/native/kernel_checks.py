@@ -57,3 +57,23 @@ def check_row_scans(kernels: Kernels, scalar: Kernels, n: int, at: str) -> None:
     for threshold in (-np.inf, -1.0, 0.0, -0.0, 4.0, np.inf, float(scalar.row_max(row, bias))):
         found = kernels.row_at_least(row, bias, threshold)
         assert found.tolist() == scalar.row_at_least(row, bias, threshold).tolist()
+
+
+def check_lane_dot(kernels: Kernels, scalar: Kernels, d: int, n_panels: int) -> None:
+    rng = np.random.default_rng([d, n_panels])
+    panel, panels = (guarded_copy(pack_rows(hostile_rows(rng, n * LANES, d))) for n in (1, n_panels))
+    for lane in (0, int(rng.integers(1, LANES))):
+        vector = panel[lane : (d - 1) * LANES + lane + 1]
+        assert_same_bits(kernels.lane_dot(vector, panels, d), scalar.lane_dot(vector, panels, d))
+
+
+def check_row_thresholds(kernels: Kernels, scalar: Kernels, n: int, at: str) -> None:
+    rng = np.random.default_rng(n)
+    row = guarded_copy(rng.integers(-4, 5, n).astype(np.float32), at=at)
+    row[rng.random(n) < 0.1] = -0.0
+    thresholds = guarded_copy(rng.integers(-6, 7, n).astype(np.float32), at=at)
+    thresholds[rng.random(n) < 0.2] = -np.inf
+    thresholds[rng.random(n) < 0.5] = np.inf
+    for threshold in (-np.inf, 0.0, -0.0, 3.0, np.inf):
+        found = kernels.row_at_least_either(row, thresholds, threshold)
+        assert found.tolist() == scalar.row_at_least_either(row, thresholds, threshold).tolist()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from guarded_memory import guarded
+from guarded_memory import guarded, guarded_copy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +39,8 @@ class _Table(ctypes.Structure):
         ("transpose", ctypes.c_void_p),
         ("row_max", ctypes.c_void_p),
         ("row_at_least", ctypes.c_void_p),
+        ("lane_dot", ctypes.c_void_p),
+        ("row_at_least_either", ctypes.c_void_p),
     )
 
 
@@ -136,6 +138,20 @@ class Kernels:
         found, floor = guarded(len(row), np.int32), np.array([threshold], np.float32)
         table = ctypes.addressof(self.table)
         count = self.run(self.address("shim_row_at_least"), table, row, bias, len(row), floor, found)
+        return found[:count].copy()
+
+    def lane_dot(self, lane: NDArray[np.float32], panels: NDArray[np.float32], d: int) -> NDArray[np.float32]:
+        """Return the raw accumulators of one vector, a lane of a panel, with all panels."""
+        out = guarded(panels.size // d)
+        out[:] = np.nan
+        self.run(self.table.lane_dot, lane, panels, d, out.size // LANES, out)
+        return out
+
+    def row_at_least_either(
+        self, row: NDArray[np.float32], thresholds: NDArray[np.float32], threshold: float
+    ) -> NDArray[np.int32]:
+        found, floor = guarded(len(row), np.int32), guarded_copy(np.array([threshold], np.float32))
+        count = self.run(self.table.row_at_least_either, row, thresholds, len(row), floor, found)
         return found[:count].copy()
 
 

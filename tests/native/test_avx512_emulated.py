@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from avx512_cpu import NO_YMM_STATE, NO_ZMM_STATE, EmulatedCpu, Trap, load_emulator
 from binding_checks import check_decay, check_fan_effect, check_half_life
-from kernel_checks import check_row_scans, check_tiles, check_transpose
+from kernel_checks import check_lane_dot, check_row_scans, check_row_thresholds, check_tiles, check_transpose
 from kernel_library import Kernels, pack_rows
 
 if TYPE_CHECKING:
@@ -60,6 +60,18 @@ def test_transpose_moves_every_element_and_no_other(avx512: Kernels, at: str) ->
 def test_row_scans_equal_scalar(avx512: Kernels, scalar: Kernels, at: str) -> None:
     for n in (1, 2, 15, 16, 17, 31, 33, 63, 64, 65, 127, 129, 200):
         check_row_scans(avx512, scalar, n, at)
+
+
+@pytest.mark.parametrize("d", [1, 2, 15, 16, 17, 33, 193])
+def test_one_vector_with_panels_equals_scalar(avx512: Kernels, scalar: Kernels, d: int) -> None:
+    for n_panels in (1, 2, 3, 4, 9):
+        check_lane_dot(avx512, scalar, d, n_panels)
+
+
+@pytest.mark.parametrize("at", ["start", "end"])
+def test_row_thresholds_equal_scalar(avx512: Kernels, scalar: Kernels, at: str) -> None:
+    for n in (1, 2, 15, 16, 17, 31, 33, 64, 191, 192):
+        check_row_thresholds(avx512, scalar, n, at)
 
 
 @pytest.mark.parametrize("at", ["start", "end"])

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from binding_checks import check_decay, check_fan_effect, check_half_life
-from kernel_checks import check_row_scans, check_tiles, check_transpose
+from kernel_checks import (
+    assert_same_bits,
+    check_lane_dot,
+    check_row_scans,
+    check_row_thresholds,
+    check_tiles,
+    check_transpose,
+)
+from kernel_library import pack_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +50,26 @@ def test_row_scans_equal_scalar(simd: Kernels, scalar: Kernels, at: str) -> None
         check_row_scans(simd, scalar, n, at)
 
 
+@pytest.mark.parametrize("d", DIMENSIONS)
+def test_one_vector_with_panels_equals_scalar(simd: Kernels, scalar: Kernels, d: int) -> None:
+    for n_panels in (1, 2, 3, 4, 5, 11, 12):
+        check_lane_dot(simd, scalar, d, n_panels)
+
+
+def test_one_vector_with_panels_equals_a_row_of_the_tile(scalar: Kernels) -> None:
+    rows = np.random.default_rng(0).standard_normal((3 * 16, 29)).astype(np.float32)
+    panels = pack_rows(rows)
+    for lane in range(16):
+        expected = scalar.tile("tile_dot", panels[: 16 * 29], panels, 29)[lane]
+        assert_same_bits(scalar.lane_dot(panels[lane:], panels, 29), expected)
+
+
+@pytest.mark.parametrize("at", ["start", "end"])
+def test_row_thresholds_equal_scalar(simd: Kernels, scalar: Kernels, at: str) -> None:
+    for n in (*range(1, 100), 191, 192):
+        check_row_thresholds(simd, scalar, n, at)
+
+
 @pytest.mark.parametrize("at", ["start", "end"])
 @pytest.mark.parametrize("check", [check_decay, check_half_life, check_fan_effect])
 def test_binding_kernels_equal_scalar(simd: Kernels, scalar: Kernels, check: Check, at: str) -> None:
@@ -55,4 +83,6 @@ def test_scalar_scans_mean_what_they_say(scalar: Kernels) -> None:
     assert scalar.row_max(row, bias) == 7
     assert scalar.row_at_least(row, bias, 5).tolist() == [0, 3, 6]
     assert scalar.row_at_least(row, bias, -np.inf).tolist() == [0, 1, 2, 3, 5, 6]
+    live, either = row[[0, 1, 2, 3, 6]], np.array([np.inf, 1, np.inf, 8, np.inf], np.float32)
+    assert scalar.row_at_least_either(live, either, 7).tolist() == [1, 2, 3]
     assert scalar.row_max(row, np.full(7, -np.inf, np.float32)) == -np.inf

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster_engine.errors import VectorError
-from cluster_engine.store import search
 from cluster_engine.store.search import CentroidIndex, Neighbours
 
 if TYPE_CHECKING:
@@ -68,17 +67,6 @@ def test_equal_centroids_come_in_order_of_id(seed: int, k: int) -> None:
     found = CentroidIndex(ids, distinct[kinds]).search([[1, 0, 0, 0]], k)
     expected = sorted(range(50), key=lambda row: (kinds[row], ids[row]))
     assert found.concept_ids[0].tolist() == [int(ids[row]) for row in expected][:k]
-
-
-def test_queries_in_blocks_are_as_queries_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(0)
-    ids, centroids = np.arange(30), rng.standard_normal((30, 8)).astype(np.float32)
-    queries = rng.standard_normal((17, 8)).astype(np.float32)
-    at_once = CentroidIndex(ids, centroids).search(queries, 5)
-    monkeypatch.setattr(search, "_BLOCK_BYTES", 4 * 30 * 4)
-    in_blocks = CentroidIndex(ids, centroids).search(queries, 5)
-    assert np.array_equal(at_once.concept_ids, in_blocks.concept_ids)
-    assert np.array_equal(at_once.similarities, in_blocks.similarities)
 
 
 def test_a_store_without_concepts_finds_none() -> None:

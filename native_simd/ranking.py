@@ -1,0 +1,49 @@
+"""Lists of the best candidates, in the order similarity descending, then smaller index."""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from native_simd.arrays import check_status, pointer
+from native_simd.isa import lib
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def require_k(k: int) -> int:
+    """Return a number of candidates to keep, at least 1."""
+    if operator.index(k) < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    return k
+
+
+def empty_lists(n: int, width: int) -> NDArray[np.uint64]:
+    """Return ``n`` lists of ``width`` empty places."""
+    return np.zeros((n, width), np.uint64)
+
+
+def ranked(lists: NDArray[np.uint64], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
+    """Return indices and similarities of the first ``k`` places, and the similarities of the next place.
+
+    Empty places, and the next where there is none, are -1 and -infinity.
+    """
+    n, width = lists.shape
+    indices, similarities = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
+    bounds = np.full(n, -np.inf, np.float32)
+    if width:
+        check_status(
+            lib.ns_ranked(
+                pointer(lists, "uint64_t *"),
+                n,
+                width,
+                k,
+                pointer(indices, "int64_t *"),
+                pointer(similarities, "float *"),
+                pointer(bounds, "float *"),
+            )
+        )
+    return indices, similarities, bounds
