@@ -1,4 +1,4 @@
-/* What the C files share: the ABI, the kernel table and the thread helper. */
+/* What the C files share: the ABI, the kernel table and the team of threads. */
 #ifndef NS_INTERNAL_H
 #define NS_INTERNAL_H
 
