@@ -61,8 +61,9 @@ static inline void fan_lanes(float *activations, const uint32_t *fan_out, const 
     store(activations, quotient(load(activations), divisor));
 }
 
-/* The elements past the last full lanes go through a buffer. A fixed number of turns, so that no compiler makes a call
- * of memcpy out of it. */
+/* The elements past the last full lanes go through a buffer, to which the kernel is applied again: there nothing is known
+ * of the buffer's alignment, which AddressSanitizer's stacks do not keep. A fixed number of turns, so that no compiler
+ * makes a call of memcpy out of the copies. */
 #define COPY_IN(buffer, from, n) for (int64_t l = 0; l < WIDTH; l++) (buffer)[l] = l < (n) ? (from)[l] : 0
 #define COPY_OUT(buffer, to, n) for (int64_t l = 0; l < WIDTH; l++) if (l < (n)) (to)[l] = (buffer)[l]
 
@@ -74,7 +75,7 @@ static void decay(float *strengths, const float *rates, int64_t n, const ns_deca
     float last_strengths[WIDTH], last_rates[WIDTH];
     COPY_IN(last_strengths, strengths + i, n - i);
     COPY_IN(last_rates, rates + i, n - i);
-    decay_lanes(last_strengths, last_rates, s);
+    decay(last_strengths, last_rates, WIDTH, step);
     COPY_OUT(last_strengths, strengths + i, n - i);
 }
 
@@ -87,7 +88,7 @@ static void decay_half_life(float *strengths, const int64_t *last_touched, int64
     int64_t last_times[WIDTH];
     COPY_IN(last_strengths, strengths + i, n - i);
     COPY_IN(last_times, last_touched + i, n - i);
-    half_life_lanes(last_strengths, last_times, s);
+    decay_half_life(last_strengths, last_times, WIDTH, step);
     COPY_OUT(last_strengths, strengths + i, n - i);
 }
 
@@ -99,7 +100,7 @@ static inline void fan_effect(float *activations, const uint32_t *fan_out, int64
     uint32_t last_fan[WIDTH];
     COPY_IN(last_activations, activations + i, n - i);
     COPY_IN(last_fan, fan_out + i, n - i);
-    fan_lanes(last_activations, last_fan, law);
+    fan_effect(last_activations, last_fan, WIDTH, law);
     COPY_OUT(last_activations, activations + i, n - i);
 }
 
