@@ -39,7 +39,7 @@ class Memory:
         self.strengths = np.ones(n, np.float32)
         self.rates = rng.uniform(0, 1e-3, n).astype(np.float32)
         self.last_touched: NDArray[np.int64] = _NOW - rng.integers(0, 10**12, n)
-        self.fans = rng.integers(1, 4, n, dtype=np.uint32)  # small: repeated division must not end in subnormal numbers
+        self.fans = rng.integers(1, 4, n, dtype=np.uint32)  # small: divisions must not end in subnormal numbers
         self.source, self.target = np.ones(2 * n, np.float32), np.zeros(2 * n, np.float32)
 
     def copy(self, bytes_a_binding: int) -> Contender:

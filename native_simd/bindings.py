@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from native_simd.arrays import check_status, pointer, require_threads
-from native_simd.isa import active_code, lib
+from native_simd.arrays import check_status, require_threads
+from native_simd.isa import active_code, ffi, lib
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -57,8 +57,8 @@ def decay(strengths: NDArray[np.float32], rates: NDArray[np.float32], dt: float,
     check_status(
         lib.ns_decay(
             active_code(),
-            pointer(strengths, "float *"),
-            pointer(rates, "float *"),
+            ffi.from_buffer("float[]", strengths),
+            ffi.from_buffer("float[]", rates),
             len(strengths),
             float(dt),
             require_threads(threads),
@@ -119,8 +119,8 @@ def decay_half_life(
     check_status(
         lib.ns_decay_half_life(
             active_code(),
-            pointer(strengths, "float *"),
-            pointer(last_touched, "int64_t *"),
+            ffi.from_buffer("float[]", strengths),
+            ffi.from_buffer("int64_t[]", last_touched),
             len(strengths),
             int(now),
             float(half_life),
@@ -168,8 +168,8 @@ def fan_effect(
         lib.ns_fan_effect(
             active_code(),
             _LAWS[law],
-            pointer(activations, "float *"),
-            pointer(fan_out, "uint32_t *"),
+            ffi.from_buffer("float[]", activations),
+            ffi.from_buffer("uint32_t[]", fan_out),
             len(activations),
             require_threads(threads),
         )
