@@ -43,6 +43,8 @@ double batch_s(int32_t isa, const float *query, const float *vectors, int64_t n,
     return (now_s() - start) / (double)calls;
 }
 
+enum { AHEAD = 64 }; /* lines asked for in time: a third faster on one thread than without */
+
 typedef uint64_t line __attribute__((vector_size(64)));
 
 typedef struct {
@@ -57,7 +59,10 @@ static void read_part(void *context, int64_t item) {
     const int64_t n = least(r->part, r->n_lines - item * r->part) & ~(int64_t)3;
     line sums[4] = {{0}, {0}, {0}, {0}}, all;
     for (int64_t i = 0; i < n; i += 4)
-        for (int s = 0; s < 4; s++) sums[s] ^= from[i + s];
+        for (int s = 0; s < 4; s++) {
+            __builtin_prefetch(from + i + s + AHEAD);
+            sums[s] ^= from[i + s];
+        }
     all = sums[0] ^ sums[1] ^ sums[2] ^ sums[3];
     r->sum ^= all[0] ^ all[1] ^ all[2] ^ all[3] ^ all[4] ^ all[5] ^ all[6] ^ all[7];
 }
