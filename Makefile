@@ -33,6 +33,8 @@ ray: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks.linkage
+	$(BIN)/python -m benchmarks.pool
+	$(BIN)/python -m benchmarks.bindings
 
 test-neon:
 	tests/native/neon.sh
