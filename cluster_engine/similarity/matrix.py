@@ -93,6 +93,10 @@ class SharedMatrix:
     ----------
     plan : TilePlan
         The tiles that fill it.
+
+    Notes
+    -----
+    A context manager: at its end the memory is given back, and `values` is gone.
     """
 
     def __init__(self, plan: TilePlan) -> None:
@@ -117,6 +121,7 @@ class SharedMatrix:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        del self.values
         os.close(self._descriptor)
 
     def place(self, tile: Tile, values: NDArray[np.float32]) -> None:
