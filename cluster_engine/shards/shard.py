@@ -116,14 +116,14 @@ class BindingShard:
 
     def episodes_of(self, concept_id: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return (episode ids, strengths) of a concept, strongest first, then by id."""
-        low, high = np.searchsorted(self._concepts, [concept_id, concept_id + 1])
+        low, high = (np.searchsorted(self._concepts, concept_id, side) for side in ("left", "right"))
         order = np.lexsort((self._episodes[low:high], -self._strengths[low:high]))
         return self._episodes[low:high][order], self._strengths[low:high][order]
 
     def concepts_of(self, episode_id: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return (concept ids, strengths) of an episode, strongest first, then by id."""
         by_episode = self._episodes[self._reverse]
-        low, high = np.searchsorted(by_episode, [episode_id, episode_id + 1])
+        low, high = (np.searchsorted(by_episode, episode_id, side) for side in ("left", "right"))
         rows = self._reverse[low:high]
         rows = rows[np.lexsort((self._concepts[rows], -self._strengths[rows]))]
         return self._concepts[rows], self._strengths[rows]
