@@ -34,6 +34,7 @@ ray: $(VENV)/.installed-test
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks.linkage
 	$(BIN)/python -m benchmarks.pool
+	$(BIN)/python -m benchmarks.neighbours
 	$(BIN)/python -m benchmarks.bindings
 
 test-neon:
