@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 import uuid
 from collections import deque
 from contextlib import contextmanager
@@ -121,6 +122,7 @@ class _Member:
     queue: deque[Any] = field(default_factory=deque)
     n_in_flight: int = 0
     is_reviving: bool = False
+    revive_by_s: float = 0.0  # on the monotonic clock
 
 
 class ShardPool:
@@ -233,7 +235,9 @@ class ShardPool:
             matrix.account(tile, computed.n_cells)
             phase.advance(1)
         matrix.require_complete()
-        ray.get([member.handle.end_pass.remote() for member in self._members])
+        replies = [member.handle.end_pass.remote() for member in self._members]
+        # Not get: who died meanwhile holds no memory of the pass, and the next run finds out.
+        ray.wait(replies, num_returns=len(replies), timeout=self._config.start_timeout_s)
 
     def form(
         self,
@@ -266,11 +270,13 @@ class ShardPool:
         """Run tasks on the actors; yield (task, result) by completion. At most `tiles_in_flight` calls an actor.
 
         A call that dies with its actor goes back to the front of the actor's queue; the actor rests until Ray has
-        restarted it, and others take its work meanwhile. One that will not come back leaves the pool.
+        restarted it, and others take its work meanwhile. One that will not come back, or not within `start_timeout_s`
+        (its CPUs may be taken), leaves the pool.
         """
         for member in self._members:  # an earlier run that was interrupted may have left its state
             member.queue.clear()
             member.n_in_flight = 0
+            member.is_reviving = False
         for task in tasks:
             self._members[home(task) % len(self)].queue.append(task)
         running: dict[Any, tuple[_Member, T | None]] = {}
@@ -312,17 +318,25 @@ class ShardPool:
             if member.is_reviving:
                 return
             _LOG.warning("actor pid=%d died; its work is sent again: %s", member.report.process_id, error)
+            member.is_reviving = True
+            member.revive_by_s = time.monotonic() + self._config.start_timeout_s
         elif isinstance(error, (ActorDiedError, ActorUnschedulableError)):
-            _LOG.warning("actor pid=%d is gone for good", member.report.process_id)
-            self._members.remove(member)
-            if not self._members:
-                raise PassError(
-                    f"no shard actor is left: each died more than {self._config.max_restarts} times, or with its host"
-                ) from error
-            self._members[0].queue.extend(member.queue)
+            self._drop(member)
             return
-        member.is_reviving = True
+        elif time.monotonic() > member.revive_by_s:  # Ray says "unavailable" every few seconds while its CPUs are taken
+            self._kill([member.handle])  # the next report then fails for good
         running[member.handle.report.remote()] = (member, None)
+
+    def _drop(self, member: _Member) -> None:
+        """Take an actor out of the pool, and give its queue to another."""
+        _LOG.warning("actor pid=%d is gone for good", member.report.process_id)
+        self._members.remove(member)
+        if not self._members:
+            raise PassError(
+                f"no shard actor is left: each died more than {self._config.max_restarts} times, or with its host, or "
+                f"could not be restarted within {self._config.start_timeout_s:g} s"
+            )
+        self._members[0].queue.extend(member.queue)
 
     def _kill(self, handles: Sequence[Any]) -> None:
         for handle in handles:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ from cluster_engine.config import PoolConfig
 from cluster_engine.errors import PassError, PlacementError
 from cluster_engine.linkage.criterion import Criterion
 from cluster_engine.progress import Phase, Progress
+from cluster_engine.shards.actor import ShardActor
+from cluster_engine.shards.affinity import NumaPolicy
 from cluster_engine.shards.pool import ShardPool
 from cluster_engine.shards.topology import NumaNode, Topology
 from cluster_engine.similarity.matrix import SharedMatrix
@@ -115,6 +118,52 @@ def test_a_pool_without_a_living_actor_is_an_error() -> None:
 
         with pytest.raises(PassError, match="no shard actor is left"):
             fill(pool, COSINE, kill)
+
+
+@pytest.mark.parametrize("max_restarts", [0, 1])
+def test_an_actor_may_die_when_its_last_tile_is_done(max_restarts: int) -> None:
+    with ShardPool(PoolConfig(actors_per_numa_node=2, max_restarts=max_restarts)) as pool:
+
+        def kill(progress: Progress) -> None:
+            if progress.done == progress.total:
+                os.kill(pool.reports[0].process_id, signal.SIGKILL)
+
+        assert fill(pool, COSINE, kill) == expected(COSINE).tobytes()
+        assert fill(pool, COSINE) == expected(COSINE).tobytes()
+
+
+def test_a_pass_interrupted_while_an_actor_restarts_leaves_a_pool_that_works() -> None:
+    with ShardPool(PoolConfig()) as pool:
+        first = pool.reports[0].process_id
+
+        def kill(progress: Progress) -> None:
+            if progress.done == 3:
+                os.kill(first, signal.SIGKILL)
+
+        def interrupt(record: logging.LogRecord) -> bool:
+            raise KeyboardInterrupt(record.getMessage())
+
+        log = logging.getLogger("cluster_engine.shards.pool")  # says that an actor died just before it is revived
+        log.addFilter(interrupt)
+        try:
+            with pytest.raises(KeyboardInterrupt, match="died"):
+                fill(pool, COSINE, kill)
+        finally:
+            log.removeFilter(interrupt)
+        assert fill(pool, COSINE) == expected(COSINE).tobytes()
+
+
+def test_an_actor_whose_cpu_was_taken_is_not_waited_for() -> None:
+    with ShardPool(PoolConfig(start_timeout_s=10.0), fake_topology(4)) as pool:
+        rivals: list[object] = []
+
+        def kill(progress: Progress) -> None:
+            if progress.done == 3 and not rivals:
+                rivals.append(ray.remote(num_cpus=1)(ShardActor).remote(None, NumaPolicy("off"), 1))
+                os.kill(pool.reports[0].process_id, signal.SIGKILL)
+
+        assert np.array_equal(np.frombuffer(fill(pool, COSINE, kill), np.float32), expected(COSINE).ravel())
+        assert len(pool) == 3
 
 
 def test_a_cluster_without_free_cpus_is_an_error_that_says_so() -> None:
