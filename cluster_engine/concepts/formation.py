@@ -17,6 +17,8 @@ import native_simd
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_UNIT_ROUNDOFF = 2.0**-24
+
 
 @dataclass(frozen=True, slots=True)
 class Formation:
@@ -25,7 +27,7 @@ class Formation:
     Attributes
     ----------
     centroid : ndarray of float32, shape (d,)
-        Mean of the unit vectors of the members, of length 1 (the mean itself if it is zero).
+        Mean of the unit vectors of the members, of length 1; zero if they cancel up to the rounding of float32.
     coherence : float
         Mean cosine similarity of two distinct members, in [-1, 1]; 1 for a single member.
     strengths : ndarray of float32, shape (k,)
@@ -52,14 +54,13 @@ def form_concept(vectors: NDArray[np.float32]) -> Formation:
     units = vectors.astype(np.float64) / native_simd.norms(vectors, unit=True)[:, np.newaxis]
     total = units.sum(axis=0)
     length = math.sqrt(math.fsum((total * total).tolist()))
-    if length == 0.0:
+    if length <= k * _UNIT_ROUNDOFF:
         even = np.full(k, 1.0 / k, np.float32)
         return Formation(np.zeros(vectors.shape[1], np.float32), _coherence(length, k), np.zeros(k, np.float32), even)
     centroid = (total / length).astype(np.float32)
     cosines = native_simd.similarity(vectors, centroid[np.newaxis])[:, 0]
-    return Formation(
-        centroid, _coherence(length, k), np.maximum(cosines, np.float32(0)), (cosines / length).astype(np.float32)
-    )
+    shares = np.multiply(units, total, out=units).sum(axis=1) / (length * length)
+    return Formation(centroid, _coherence(length, k), np.maximum(cosines, np.float32(0)), shares.astype(np.float32))
 
 
 def _coherence(length: float, k: int) -> float:
