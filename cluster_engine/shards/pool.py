@@ -17,7 +17,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import ray
-from ray.exceptions import ActorDiedError, ActorUnschedulableError, GetTimeoutError, RayActorError, RayError
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnschedulableError,
+    GetTimeoutError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+)
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster_engine.errors import ClusterConnectionError, PassError
@@ -292,7 +299,7 @@ class ShardPool:
             member, finished = running.pop(done[0])
             try:
                 result = ray.get(done[0])
-            except (RayActorError, ActorUnschedulableError) as error:
+            except (RayActorError, ActorUnschedulableError, OutOfMemoryError) as error:
                 self._after_death(member, finished, error, running)
                 continue
             if finished is None:
