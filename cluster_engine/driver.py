@@ -227,8 +227,7 @@ def _cut(z: NDArray[np.float64], criterion: Criterion, episodes: Episodes, setti
         return cut_at(z, settings.cut.distance)
     if settings.cut.n_groups is not None:
         return cut_into(z, settings.cut.n_groups)
-    norms = native_simd.norms(episodes.vectors, unit=True)
-    return choose_cut(z, cross_similarities(z, criterion, episodes.vectors, norms))
+    return choose_cut(z, cross_similarities(z, criterion, episodes.vectors))
 
 
 def _form(pool: ShardPool, episodes: Episodes, groups: Sequence[NDArray[np.int64]], phase: Phase) -> list[Concept]:

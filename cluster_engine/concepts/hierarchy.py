@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from cluster_engine.concepts.identity import name_after
+from cluster_engine.linkage.cut import group_tops, smallest_leaves
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
 
@@ -51,14 +51,12 @@ def join_concepts(
         One fewer than there are concepts, from the bottom up.
     """
     n = len(z) + 1
-    smallest = _smallest_leaves(z)
-    done = set(z[:n_merges, :2].astype(np.int64).ravel().tolist())
-    tops = (node for node in range(n + n_merges) if node not in done)
+    smallest = smallest_leaves(z)
     # node of z to (id of the concept or hierarchy node it stands for, episodes in its concepts)
     branch = {
-        top: (concepts[smallest[top]].concept_id, len(concepts[smallest[top]].rows))
-        for top in tops
-        if smallest[top] in concepts
+        top: (concepts[leaf].concept_id, len(concepts[leaf].rows))
+        for leaf, top in group_tops(z, n_merges).items()
+        if leaf in concepts
     }
     nodes = []
     for t in range(n_merges, len(z)):
@@ -72,10 +70,3 @@ def join_concepts(
         elif sides:
             branch[n + t] = sides[0]
     return nodes
-
-
-def _smallest_leaves(z: NDArray[np.float64]) -> list[int]:
-    smallest = list(range(len(z) + 1))
-    for a, b in z[:, :2].astype(np.int64).tolist():
-        smallest.append(min(smallest[a], smallest[b]))
-    return smallest

@@ -39,17 +39,29 @@ def cut_into(z: NDArray[np.float64], n_groups: int) -> Cut:
     return Cut(float("nan") if is_split_tie else float(heights[n_merges - 1]) if n_merges else 0.0, n_merges)
 
 
+def smallest_leaves(z: NDArray[np.float64]) -> list[int]:
+    """Return the smallest point below each node of z, points first. O(n)."""
+    smallest = list(range(len(z) + 1))
+    for a, b in z[:, :2].astype(np.int64).tolist():
+        smallest.append(min(smallest[a], smallest[b]))
+    return smallest
+
+
+def group_tops(z: NDArray[np.float64], n_merges: int) -> dict[int, int]:
+    """Return, by the smallest point of each group after `n_merges` merges, the node of z that is the group. O(n)."""
+    inner = set(z[:n_merges, :2].astype(np.int64).ravel().tolist())
+    nodes = smallest_leaves(z)[: len(z) + 1 + n_merges]
+    return {leaf: node for node, leaf in enumerate(nodes) if node not in inner}
+
+
 def group_labels(z: NDArray[np.float64], n_merges: int) -> NDArray[np.int64]:
     """Return, for each point, the smallest point of its group after the first `n_merges` merges. O(n)."""
     n = len(z) + 1
-    smallest = list(range(n))
-    children = z[:n_merges, :2].astype(np.int64).tolist()
-    for a, b in children:
-        smallest.append(min(smallest[a], smallest[b]))
-    for node in range(n + n_merges - 1, n - 1, -1):
-        a, b = children[node - n]
-        smallest[a] = smallest[b] = smallest[node]
-    return np.array(smallest[:n], np.int64)
+    label = smallest_leaves(z)
+    for t in range(n_merges - 1, -1, -1):
+        a, b = int(z[t, 0]), int(z[t, 1])
+        label[a] = label[b] = label[n + t]
+    return np.array(label[:n], np.int64)
 
 
 def group_rows(z: NDArray[np.float64], n_merges: int, min_points: int) -> list[NDArray[np.int64]]:
@@ -62,11 +74,5 @@ def group_rows(z: NDArray[np.float64], n_merges: int, min_points: int) -> list[N
 
 def group_heights(z: NDArray[np.float64], n_merges: int) -> dict[int, float]:
     """Return, by the smallest point of each group of two or more, the height at which its last two parts joined."""
-    labels = group_labels(z, n_merges)
     n = len(z) + 1
-    first_leaf = list(range(n))
-    heights = {}
-    for t, child in enumerate(z[:n_merges, 0].astype(np.int64).tolist()):
-        first_leaf.append(first_leaf[child])
-        heights[int(labels[first_leaf[-1]])] = float(z[t, 2])
-    return heights
+    return {leaf: float(z[node - n, 2]) for leaf, node in group_tops(z, n_merges).items() if node >= n}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+import native_simd
 from cluster_engine.linkage.cut import Cut
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def _n_pairs(m: int) -> int:
 
 
 def cross_similarities(
-    z: NDArray[np.float64], criterion: Criterion, vectors: NDArray[np.float32], norms: NDArray[np.float64]
+    z: NDArray[np.float64], criterion: Criterion, vectors: NDArray[np.float32]
 ) -> NDArray[np.float64]:
     """Return the mean cosine similarity between the two parts of each merge.
 
@@ -95,11 +96,11 @@ def cross_similarities(
     Parameters
     ----------
     vectors : ndarray of float32, shape (n, d)
-    norms : ndarray of float64, shape (n,)
-        Positive.
+        Not zero.
     """
     if (criterion.method, criterion.metric) == ("average", "cosine"):
         return 1.0 - z[:, 2]
+    norms = native_simd.norms(vectors, unit=True)
     sums = dict(enumerate(vectors.astype(np.float64) / norms[:, np.newaxis]))
     sizes = [1] * len(vectors)
     cross = np.empty(len(z))
