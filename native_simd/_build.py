@@ -54,6 +54,7 @@ ffibuilder.set_source(
         str(csrc / "internal.h"),
         str(csrc / "bindings.h"),
         str(csrc / "bindings_lanes.h"),
+        str(csrc / "kernel_entries.h"),
     ],
     include_dirs=[str(csrc)],
     extra_compile_args=list(COMPILE_ARGS),

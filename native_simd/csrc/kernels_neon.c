@@ -52,14 +52,6 @@ static inline __attribute__((always_inline)) void tile(const float *a, const flo
     }
 }
 
-static void tile_dot(const float *a, const float *b, int64_t d, int64_t a_panels, int64_t b_panels, float *c) {
-    tile(a, b, d, a_panels, b_panels, c, 0);
-}
-
-static void tile_sqeuclidean(const float *a, const float *b, int64_t d, int64_t a_panels, int64_t b_panels, float *c) {
-    tile(a, b, d, a_panels, b_panels, c, 1);
-}
-
 static void transpose(const float *in, int64_t in_stride, int64_t rows, int64_t columns, float *out,
                       int64_t out_stride) {
     const int64_t rows4 = rows & ~(int64_t)3;
@@ -127,17 +119,7 @@ static inline __attribute__((always_inline)) void lane_panels(const float *lane,
         for (int q = 0; q < QUADS; q++) vst1q_f32(out + p * NS_LANES + q * 4, acc[p][q]);
 }
 
-static void lane_dot(const float *lane, const float *panels, int64_t d, int64_t n_panels, float *out) {
-    int64_t j = 0;
-    for (; j + 4 <= n_panels; j += 4) lane_panels(lane, panels + j * NS_LANES * d, d, out + j * NS_LANES, 4);
-    panels += j * NS_LANES * d, out += j * NS_LANES;
-    switch (n_panels - j) {
-        case 3: lane_panels(lane, panels, d, out, 3); break;
-        case 2: lane_panels(lane, panels, d, out, 2); break;
-        case 1: lane_panels(lane, panels, d, out, 1); break;
-        default: break;
-    }
-}
+#include "kernel_entries.h"
 
 static int64_t row_at_least_either(const float *row, const float *thresholds, int64_t n, const float *threshold,
                                    int32_t *found) {
