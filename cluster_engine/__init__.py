@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING
 from cluster_engine.linkage.linkage import linkage
 
 if TYPE_CHECKING:
+    from cluster_engine.dendrogram import Dendrogram
     from cluster_engine.driver import BatchReport, consolidate
     from cluster_engine.shards.shard import BindingShard
     from cluster_engine.store.snapshot import ConceptStore
 
-__all__ = ["BatchReport", "BindingShard", "ConceptStore", "consolidate", "linkage"]
+__all__ = ["BatchReport", "BindingShard", "ConceptStore", "Dendrogram", "consolidate", "linkage"]
 
 _MODULES = {
     "BatchReport": "cluster_engine.driver",
     "BindingShard": "cluster_engine.shards.shard",
     "ConceptStore": "cluster_engine.store.snapshot",
+    "Dendrogram": "cluster_engine.dendrogram",
     "consolidate": "cluster_engine.driver",
 }
 

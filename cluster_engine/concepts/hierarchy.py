@@ -51,7 +51,7 @@ def join_concepts(
         One fewer than there are concepts, from the bottom up.
     """
     n = len(z) + 1
-    smallest = smallest_leaves(z)
+    smallest = smallest_leaves(z, n)
     # node of z to (id of the concept or hierarchy node it stands for, episodes in its concepts)
     branch = {
         top: (concepts[leaf].concept_id, len(concepts[leaf].rows))

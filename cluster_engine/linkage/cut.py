@@ -39,25 +39,26 @@ def cut_into(z: NDArray[np.float64], n_groups: int) -> Cut:
     return Cut(float("nan") if is_split_tie else float(heights[n_merges - 1]) if n_merges else 0.0, n_merges)
 
 
-def smallest_leaves(z: NDArray[np.float64]) -> list[int]:
-    """Return the smallest point below each node of z, points first. O(n)."""
-    smallest = list(range(len(z) + 1))
-    for a, b in z[:, :2].astype(np.int64).tolist():
-        smallest.append(min(smallest[a], smallest[b]))
+def smallest_leaves(z: NDArray[np.float64], n: int) -> list[int]:
+    """Return the smallest point below each node of z, the n points first. O(n)."""
+    smallest = list(range(n))
+    for a, b in zip(*z[:, :2].T.astype(np.int64).tolist(), strict=True):
+        left, right = smallest[a], smallest[b]
+        smallest.append(left if left < right else right)  # noqa: FURB136  # three times as fast as min
     return smallest
 
 
 def group_tops(z: NDArray[np.float64], n_merges: int) -> dict[int, int]:
     """Return, by the smallest point of each group after `n_merges` merges, the node of z that is the group. O(n)."""
     inner = set(z[:n_merges, :2].astype(np.int64).ravel().tolist())
-    nodes = smallest_leaves(z)[: len(z) + 1 + n_merges]
+    nodes = smallest_leaves(z, len(z) + 1)[: len(z) + 1 + n_merges]
     return {leaf: node for node, leaf in enumerate(nodes) if node not in inner}
 
 
 def group_labels(z: NDArray[np.float64], n_merges: int) -> NDArray[np.int64]:
     """Return, for each point, the smallest point of its group after the first `n_merges` merges. O(n)."""
     n = len(z) + 1
-    label = smallest_leaves(z)
+    label = smallest_leaves(z, n)
     for t in range(n_merges - 1, -1, -1):
         a, b = int(z[t, 0]), int(z[t, 1])
         label[a] = label[b] = label[n + t]
