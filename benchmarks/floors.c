@@ -37,9 +37,9 @@ double triangle_s(int32_t isa, const float *panels, int64_t n, int64_t d, int32_
     return now_s() - start;
 }
 
-double batch_s(int32_t isa, const float *query, const float *vectors, int64_t n, int64_t d, float *out, int64_t calls) {
+double batch_s(int32_t isa, const float *unit, const float *vectors, int64_t n, int64_t d, float *out, int64_t calls) {
     const double start = now_s();
-    for (int64_t c = 0; c < calls; c++) ns_batch_similarity(isa, query, vectors, n, d, out);
+    for (int64_t c = 0; c < calls; c++) ns_vector_similarities(ns_table(isa), unit, vectors, n, d, out);
     return (now_s() - start) / (double)calls;
 }
 

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 _ALIGNMENT_BYTES = 64
 
 
-def pointer(array: NDArray[np.generic], ctype: str) -> object:
-    """Return the address of the first element; the array must outlive its use."""
-    return ffi.cast(ctype, array.ctypes.data)
+def first_row(array: Float32Array) -> object:
+    """Return the address of a matrix whose rows may lie apart, where ``ffi.from_buffer`` wants contiguous memory."""
+    return ffi.from_buffer("float[]", array[:1])
 
 
 def check_status(status: int) -> None:
@@ -71,7 +71,6 @@ def row_stride(array: Float32Array) -> int:
 
 def allocate_aligned(n_elements: int) -> Float32Array:
     """Return uninitialised float32 that begin on a cache line."""
-    spare = _ALIGNMENT_BYTES // 4
-    buffer = np.empty(n_elements + spare, np.float32)
-    offset = -buffer.ctypes.data % _ALIGNMENT_BYTES // 4
+    buffer = np.empty(n_elements + _ALIGNMENT_BYTES // 4, np.float32)
+    offset = -int(ffi.cast("uintptr_t", ffi.from_buffer(buffer))) % _ALIGNMENT_BYTES // 4
     return buffer[offset : offset + n_elements]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from native_simd.arrays import pointer, require_output, row_stride
+from native_simd.arrays import first_row, require_output, row_stride
 from native_simd.isa import active_code, ffi, lib
 
 if TYPE_CHECKING:
@@ -86,11 +86,11 @@ class NearestNeighbourChain:
         handle = lib.ns_chain_create(
             active_code(),
             _METHODS[method],
-            pointer(matrix, "float *"),
+            first_row(matrix),
             n,
             row_stride(matrix),
-            pointer(self._counts, "double *"),
-            ffi.NULL if sums is None else pointer(sums, "double *"),
+            ffi.from_buffer("double[]", self._counts),
+            ffi.NULL if sums is None else ffi.from_buffer("double[]", sums),
             0 if sums is None else sums.shape[1],
             int(certify),
             value_error or 0.0,
@@ -115,9 +115,9 @@ class NearestNeighbourChain:
         done = lib.ns_chain_advance(
             self._handle,
             max_merges,
-            pointer(first, "int64_t *"),
-            pointer(second, "int64_t *"),
-            pointer(values, "double *"),
+            ffi.from_buffer("int64_t[]", first),
+            ffi.from_buffer("int64_t[]", second),
+            ffi.from_buffer("double[]", values),
         )
         if done == lib.NS_E_ARGUMENT:
             raise ValueError("the matrix is not symmetric, or differs from the sums by more than value_error")

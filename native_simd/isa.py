@@ -16,7 +16,7 @@ except ModuleNotFoundError as missing:
 
 __all__ = ["IsaUnavailableError", "active_code", "active_isa", "available_isas", "ffi", "lib"]
 
-_ABI = 2
+_ABI = 3
 if _ABI != lib.NS_ABI:
     raise ImportError(f"native_simd needs version {_ABI} of its compiled extension, found {lib.NS_ABI}: reinstall")
 
@@ -44,17 +44,20 @@ def active_isa() -> str:
     IsaUnavailableError
         If the variable names one that is not available; there is no silent fallback.
     """
-    forced = os.environ.get("CLUSTER_ENGINE_ISA")
-    offered = available_isas()
-    if not forced:
-        return offered[-1]
-    if forced not in offered:
-        raise IsaUnavailableError(
-            f"CLUSTER_ENGINE_ISA={forced!r} is not available here; available: {', '.join(offered)}"
-        )
-    return forced
+    return _isa_names()[active_code()]
 
 
 def active_code() -> int:
-    """Return the library's number of the instruction set in use."""
-    return _isa_names().index(active_isa())
+    """Return the library's number of the instruction set in use; a change of the variable counts from the next call."""
+    # every call of a kernel asks: `os.environ.get` raises twice where the variable is not set, and takes 1 us for it
+    return _code(os.environ._data.get(b"CLUSTER_ENGINE_ISA"))  # type: ignore[attr-defined] # noqa: SLF001
+
+
+@cache
+def _code(variable: bytes | None) -> int:
+    forced, offered = os.fsdecode(variable or b""), available_isas()
+    if forced and forced not in offered:
+        raise IsaUnavailableError(
+            f"CLUSTER_ENGINE_ISA={forced!r} is not available here; available: {', '.join(offered)}"
+        )
+    return _isa_names().index(forced or offered[-1])

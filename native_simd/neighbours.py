@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from native_simd.arrays import check_status, pointer, require_threads
-from native_simd.isa import active_code, lib
+from native_simd.arrays import check_status, require_threads
+from native_simd.isa import active_code, ffi, lib
 from native_simd.pairs import Metric, count_tiles, metric_code, require_tiles, require_unit
 from native_simd.ranking import empty_lists, ranked, require_k
 
@@ -77,12 +77,12 @@ class NeighbourPass:
             lib.ns_neighbours(
                 active_code(),
                 metric_code(self._metric),
-                pointer(self._packed.panels, "float *"),
+                ffi.from_buffer("float[]", self._packed.panels),
                 self._packed.n,
                 self._packed.d,
                 first,
                 stop - first,
-                pointer(self._lists, "uint64_t *"),
+                ffi.from_buffer("uint64_t[]", self._lists),
                 self._lists.shape[1],
                 threads,
             )

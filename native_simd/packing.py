@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from native_simd.arrays import allocate_aligned, check_status, pointer, require_threads, require_vectors, row_stride
+from native_simd.arrays import allocate_aligned, check_status, first_row, require_threads, require_vectors, row_stride
 from native_simd.isa import ffi, lib
 
 if TYPE_CHECKING:
@@ -117,13 +117,13 @@ def _packed(x: Float32Array, panels: Float32Array | None, *, unit: bool, threads
     norms_ = np.empty(n, np.float64)
     bad_row = ffi.new("int64_t *")
     status = lib.ns_pack(
-        pointer(x, "float *"),
+        first_row(x),
         n,
         d,
         row_stride(x),
         int(unit),
-        ffi.NULL if panels is None else pointer(panels, "float *"),
-        pointer(norms_, "double *"),
+        ffi.NULL if panels is None else ffi.from_buffer("float[]", panels),
+        ffi.from_buffer("double[]", norms_),
         bad_row,
         require_threads(threads),
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from native_simd.arrays import check_status, pointer, require_output, require_threads, row_stride
+from native_simd.arrays import check_status, first_row, require_output, require_threads, row_stride
 from native_simd.isa import active_code, ffi, lib
 from native_simd.packing import PackedVectors, pack
 
@@ -54,14 +54,14 @@ def pairwise(
         lib.ns_pairwise(
             active_code(),
             metric_code(metric),
-            pointer(a.panels, "float *"),
+            ffi.from_buffer("float[]", a.panels),
             a.n,
-            pointer(b.panels, "float *"),
+            ffi.from_buffer("float[]", b.panels),
             b.n,
             a.d,
-            pointer(out, "float *"),
+            first_row(out),
             row_stride(out),
-            ffi.NULL if reverse is None else pointer(reverse, "float *"),
+            ffi.NULL if reverse is None else first_row(reverse),
             0 if reverse is None else row_stride(reverse),
             require_threads(threads),
         )
@@ -92,12 +92,12 @@ def pairwise_symmetric(
         lib.ns_pairwise_symmetric(
             active_code(),
             metric_code(metric),
-            pointer(a.panels, "float *"),
+            ffi.from_buffer("float[]", a.panels),
             a.n,
             a.d,
             first,
             stop - first,
-            pointer(out, "float *"),
+            first_row(out),
             row_stride(out),
             require_threads(threads),
         )

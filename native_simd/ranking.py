@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from native_simd.arrays import check_status, pointer
-from native_simd.isa import lib
+from native_simd.arrays import check_status
+from native_simd.isa import ffi, lib
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,13 +37,13 @@ def ranked(lists: NDArray[np.uint64], k: int) -> tuple[NDArray[np.int64], NDArra
     if width:
         check_status(
             lib.ns_ranked(
-                pointer(lists, "uint64_t *"),
+                ffi.from_buffer("uint64_t[]", lists),
                 n,
                 width,
                 k,
-                pointer(indices, "int64_t *"),
-                pointer(similarities, "float *"),
-                pointer(bounds, "float *"),
+                ffi.from_buffer("int64_t[]", indices),
+                ffi.from_buffer("float[]", similarities),
+                ffi.from_buffer("float[]", bounds),
             )
         )
     return indices, similarities, bounds

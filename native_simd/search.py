@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from native_simd.arrays import check_status, pointer, require_threads
-from native_simd.isa import active_code, lib
-from native_simd.packing import PackedVectors, pack
+from native_simd.arrays import check_status, first_row, require_threads, require_vectors, row_stride
+from native_simd.isa import active_code, ffi, lib
+from native_simd.packing import PackedVectors, norms, pack
 from native_simd.pairs import require_unit
-from native_simd.ranking import empty_lists, ranked, require_k
+from native_simd.ranking import require_k
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 def top_k(
-    queries: Float32Array | PackedVectors, vectors: Float32Array | PackedVectors, k: int, threads: int = 1
+    queries: Float32Array, vectors: Float32Array | PackedVectors, k: int, threads: int = 1
 ) -> tuple[NDArray[np.int64], Float32Array]:
     """Return the ``k`` vectors of largest cosine with each query: similarity descending, then smaller index.
 
     Parameters
     ----------
-    queries : ndarray of float32, shape (q, d), or PackedVectors
+    queries : ndarray of float32, shape (q, d)
     vectors : ndarray of float32, shape (m, d), or PackedVectors
         Packed with ``unit=True``, once, where they are searched more than once.
     k : int
@@ -48,26 +48,28 @@ def top_k(
     -----
     Exhaustive: O(q m d) time, and memory for ``q k`` candidates beside the panels.
     """
-    packed_queries, packed = _unit(queries, threads), _unit(vectors, threads)
-    _require_same_dimension(packed_queries, packed)
+    rows, packed = require_vectors(queries, "queries"), _unit(vectors, threads)
+    q, d = rows.shape
+    _require_same_dimension(d, packed)
     n_kept = min(require_k(k), packed.n)
-    lists = empty_lists(packed_queries.n, n_kept)
-    if lists.size:
-        check_status(
-            lib.ns_top_k(
-                active_code(),
-                pointer(packed_queries.panels, "float *"),
-                packed_queries.n,
-                pointer(packed.panels, "float *"),
-                packed.n,
-                packed.d,
-                pointer(lists, "uint64_t *"),
-                n_kept,
-                require_threads(threads),
-            )
-        )
-    indices, similarities, _ = ranked(lists, n_kept)
-    return indices, similarities
+    ids, similarities = np.empty((q, n_kept), np.int64), np.empty((q, n_kept), np.float32)
+    status = lib.ns_top_k(
+        active_code(),
+        first_row(rows),
+        q,
+        row_stride(rows),
+        ffi.from_buffer("float[]", packed.panels),
+        packed.n,
+        d,
+        n_kept,
+        ffi.from_buffer("int64_t[]", ids),
+        ffi.from_buffer("float[]", similarities),
+        require_threads(threads),
+    )
+    if status == lib.NS_E_ROW:
+        norms(rows, unit=True)  # raises the RowError that names the row and its fault
+    check_status(status)
+    return ids, similarities
 
 
 def batch_similarity(query: Float32Array, centroids: Float32Array | PackedVectors) -> Float32Array:
@@ -91,28 +93,31 @@ def batch_similarity(query: Float32Array, centroids: Float32Array | PackedVector
     if not isinstance(query, np.ndarray) or query.dtype != np.float32 or query.ndim != 1:
         kind = f"{query.dtype} of shape {query.shape}" if isinstance(query, np.ndarray) else type(query).__name__
         raise TypeError(f"query must be a float32 array of shape (d,), got {kind}")
-    packed_query, packed = pack(query[None], unit=True), _unit(centroids, 1)
-    _require_same_dimension(packed_query, packed)
+    packed = _unit(centroids, 1)
+    _require_same_dimension(len(query), packed)
+    row = query if query.flags.c_contiguous and query.flags.aligned else np.array(query)
     out = np.empty(packed.n, np.float32)
-    check_status(
-        lib.ns_batch_similarity(
-            active_code(),
-            pointer(packed_query.panels, "float *"),
-            pointer(packed.panels, "float *"),
-            packed.n,
-            packed.d,
-            pointer(out, "float *"),
-        )
+    status = lib.ns_batch_similarity(
+        active_code(),
+        ffi.from_buffer("float[]", row),
+        ffi.from_buffer("float[]", packed.panels),
+        packed.n,
+        packed.d,
+        ffi.from_buffer("float[]", out),
     )
+    if status == lib.NS_E_ROW:
+        norms(row[None], unit=True)  # raises the RowError that names the fault
+    check_status(status)
     return out
 
 
 def _unit(vectors: Float32Array | PackedVectors, threads: int) -> PackedVectors:
     packed = vectors if isinstance(vectors, PackedVectors) else pack(vectors, unit=True, threads=threads)
-    require_unit("cosine", packed)
+    if not packed.unit:
+        require_unit("cosine", packed)
     return packed
 
 
-def _require_same_dimension(queries: PackedVectors, vectors: PackedVectors) -> None:
-    if queries.d != vectors.d:
-        raise ValueError(f"queries have {queries.d} dimensions and vectors have {vectors.d}")
+def _require_same_dimension(d: int, vectors: PackedVectors) -> None:
+    if d != vectors.d:
+        raise ValueError(f"queries have {d} dimensions and vectors have {vectors.d}")

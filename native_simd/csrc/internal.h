@@ -21,9 +21,9 @@ typedef struct {
     float (*row_max)(const float *row, const float *bias, int64_t n);
     /* ascending j with row[j] + bias[j] >= threshold; returns their number, all of them written */
     int64_t (*row_at_least)(const float *row, const float *bias, int64_t n, float threshold, int32_t *found);
-    /* out[n_panels * 16] = dot products of the panels' vectors with one vector that is a lane of a panel (its elements
-     * lie NS_LANES apart), unfinished; each panel is read once, from start to end. No calls. */
-    void (*lane_dot)(const float *lane, const float *panels, int64_t d, int64_t n_panels, float *out);
+    /* out[n_panels * 16] = dot products of the panels' vectors with one vector of d contiguous elements, unfinished;
+     * each panel is read once, from start to end. No calls. */
+    void (*vector_dot)(const float *vector, const float *panels, int64_t d, int64_t n_panels, float *out);
     /* ascending j with row[j] >= *threshold or row[j] >= thresholds[j] (no NaN); returns their number. No calls. */
     int64_t (*row_at_least_either)(const float *row, const float *thresholds, int64_t n, const float *threshold,
                                    int32_t *found);
@@ -51,6 +51,14 @@ void ns_finish(int32_t metric, float *tile, int64_t rows, int64_t columns);
 /* tile[rows][NS_TILE_ROWS] = similarities of rows vectors with columns vectors, up to NS_TILE_ROWS each (pairwise.c). */
 void ns_similarity_tile(const ns_kernels *kernels, int32_t metric, const float *a, int64_t rows, const float *b,
                         int64_t columns, int64_t d, float *tile);
+
+/* units[n][d] = rows divided by their norms, with the bits that ns_pack gives them. NS_E_ROW: one has no direction
+ * (pack.c). */
+int32_t ns_unit_rows(const float *rows, int64_t n, int64_t d, int64_t stride, float *units);
+
+/* out[n] = cosines of the n vectors in panels with a unit vector of d contiguous elements (search.c). */
+void ns_vector_similarities(const ns_kernels *kernels, const float *unit, const float *panels, int64_t n, int64_t d,
+                            float *out);
 
 /* Place number t of a triangle of n lines that is counted line by line, line l having n - l places (pairwise.c). */
 void ns_triangle_place(int64_t n, int64_t t, int64_t *line, int64_t *place);

@@ -94,7 +94,7 @@ static int64_t row_at_least(const float *row, const float *bias, int64_t n, floa
 
 /* Four panels at a time: 16 chains, as in the micro-kernel. Each panel is read from start to end; the line PREFETCH
  * dimensions on is asked for, past the end of a panel that of the one that follows the four. */
-static inline __attribute__((always_inline)) void lane_panels(const float *lane, const float *panels, int64_t d,
+static inline __attribute__((always_inline)) void vector_panels(const float *vector, const float *panels, int64_t d,
                                                               float *out, const int n) {
     const int64_t panel = NS_LANES * d;
     float32x4_t acc[4][QUADS];
@@ -103,7 +103,7 @@ static inline __attribute__((always_inline)) void lane_panels(const float *lane,
 #pragma GCC unroll 4
         for (int q = 0; q < QUADS; q++) acc[p][q] = vdupq_n_f32(0.0f);
     for (int64_t k = 0; k < d; k++) {
-        const float32x4_t x = vld1q_dup_f32(lane + k * NS_LANES);
+        const float32x4_t x = vld1q_dup_f32(vector + k);
         const int64_t ahead = (k + PREFETCH) * NS_LANES + (k + PREFETCH < d ? 0 : (n - 1) * panel);
 #pragma GCC unroll 4
         for (int p = 0; p < n; p++) {
@@ -137,5 +137,5 @@ static int64_t row_at_least_either(const float *row, const float *thresholds, in
 }
 
 const ns_kernels ns_kernels_neon = {"neon",       tile_dot, tile_sqeuclidean,   transpose, row_max,
-                                   row_at_least, lane_dot, row_at_least_either};
+                                   row_at_least, vector_dot, row_at_least_either};
 #endif

@@ -56,11 +56,11 @@ static int64_t row_at_least(const float *row, const float *bias, int64_t n, floa
     return count;
 }
 
-static void lane_dot(const float *lane, const float *panels, int64_t d, int64_t n_panels, float *out) {
+static void vector_dot(const float *vector, const float *panels, int64_t d, int64_t n_panels, float *out) {
     for (int64_t j = 0; j < n_panels * NS_LANES; j++) {
         const float *y = panels + (j / NS_LANES) * NS_LANES * d + j % NS_LANES;
         float acc = 0.0f;
-        for (int64_t k = 0; k < d; k++) acc = fmaf(lane[k * NS_LANES], y[k * NS_LANES], acc);
+        for (int64_t k = 0; k < d; k++) acc = fmaf(vector[k], y[k * NS_LANES], acc);
         out[j] = acc;
     }
 }
@@ -74,4 +74,4 @@ static int64_t row_at_least_either(const float *row, const float *thresholds, in
 }
 
 const ns_kernels ns_kernels_scalar = {"scalar",     tile_dot, tile_sqeuclidean,   transpose, row_max,
-                                     row_at_least, lane_dot, row_at_least_either};
+                                     row_at_least, vector_dot, row_at_least_either};

@@ -5,7 +5,7 @@
  * argument. "Panels" are 16 vectors interleaved dimension by dimension: element k of vector v is
  * panels[(v / 16) * 16 * d + k * 16 + v % 16]; lanes past the last vector are zero. */
 
-enum { NS_ABI = 2 }; /* goes up with every change of this file that the typed layer depends on */
+enum { NS_ABI = 3 }; /* goes up with every change of this file that the typed layer depends on */
 
 enum {
     NS_OK = 0,
@@ -101,14 +101,16 @@ int32_t ns_fan_effect(int32_t isa, int32_t law, float *activations, const uint32
 int32_t ns_neighbours(int32_t isa, int32_t metric, const float *panels, int64_t n, int64_t d, int64_t first_tile,
                       int64_t n_tiles, uint64_t *lists, int64_t width, int32_t threads);
 
-/* Offers n vectors to the lists of q queries; cosine, of panels packed with normalize = 1. */
-int32_t ns_top_k(int32_t isa, const float *queries, int64_t q, const float *vectors, int64_t n, int64_t d,
-                 uint64_t *lists, int64_t width, int32_t threads);
-
 /* The first k <= width candidates of each list: indices[i * k + p] and similarities[i * k + p], -1 and -infinity where
  * a place is empty; bounds[i] (if not NULL) is the similarity of the next one, -infinity if there is none. */
 int32_t ns_ranked(const uint64_t *lists, int64_t n, int64_t width, int64_t k, int64_t *indices, float *similarities,
                   float *bounds);
 
-/* out[j] = cosine of vector j of the n with a query, lane 0 of a panel; both packed with normalize = 1. */
+/* Of q queries (row i at queries + i * stride) the k <= n vectors of largest cosine among n in panels packed with
+ * normalize = 1: indices[i * k + p] and similarities[i * k + p], in the total order. NS_E_ROW as ns_pack of the queries
+ * with normalize = 1, which they are not: they are divided by their norms here. */
+int32_t ns_top_k(int32_t isa, const float *queries, int64_t q, int64_t stride, const float *vectors, int64_t n,
+                 int64_t d, int64_t k, int64_t *indices, float *similarities, int32_t threads);
+
+/* out[j] = cosine of vector j of the n, packed with normalize = 1, with one query of d elements; NS_E_ROW as above. */
 int32_t ns_batch_similarity(int32_t isa, const float *query, const float *vectors, int64_t n, int64_t d, float *out);

@@ -54,15 +54,31 @@ static void pack_panel(void *context, int64_t panel) {
     }
 }
 
+/* NaN fails every comparison, so the test is written to pass only what is good. */
+static int is_usable(double norm, int32_t normalize) {
+    return norm <= (normalize ? DBL_MAX : LARGEST_NORM) && (!normalize || norm >= (double)FLT_MIN);
+}
+
+int32_t ns_unit_rows(const float *rows, int64_t n, int64_t d, int64_t stride, float *units) {
+    for (int64_t i = 0; i < n; i++) {
+        const float *row = rows + i * stride;
+        double sum = 0.0;
+        for (int64_t k = 0; k < d; k++) sum += (double)row[k] * (double)row[k];
+        const double norm = sqrt(sum), scale = 1.0 / norm;
+        if (!is_usable(norm, 1)) return NS_E_ROW;
+        for (int64_t k = 0; k < d; k++) units[i * d + k] = (float)((double)row[k] * scale);
+    }
+    return NS_OK;
+}
+
 int32_t ns_pack(const float *rows, int64_t n, int64_t d, int64_t stride, int32_t normalize, float *panels,
                 double *norms, int64_t *bad_row, int32_t threads) {
     if (n < 0 || d < 1 || stride < d || threads < 1) return NS_E_ARGUMENT;
     packing p = {rows, n, d, stride, normalize, panels, norms, -1};
     const int32_t status = ns_parallel(pack_panel, &p, (n + NS_LANES - 1) / NS_LANES, threads);
     if (status != NS_OK) return status;
-    /* NaN fails every comparison, so the test is written to pass only what is good */
     for (int64_t i = 0; i < n; i++)
-        if (!(norms[i] <= (normalize ? DBL_MAX : LARGEST_NORM) && (!normalize || norms[i] >= (double)FLT_MIN))) {
+        if (!is_usable(norms[i], normalize)) {
             *bad_row = i;
             return NS_E_ROW;
         }

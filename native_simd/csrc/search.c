@@ -12,8 +12,9 @@ enum { FEW = NS_LANES / 2 };
 
 typedef struct {
     const ns_kernels *kernels;
-    const float *queries, *vectors;
-    int64_t q, n, d, n_blocks, width;
+    const float *queries; /* fewer than FEW: unit vectors one after the other; else panels */
+    const float *vectors;
+    int64_t q, n, d, n_blocks, k;
     uint64_t *lists;
     pthread_mutex_t *locks;
 } search;
@@ -22,50 +23,70 @@ static int64_t least(int64_t x, int64_t y) { return x < y ? x : y; }
 
 static int64_t n_panels(int64_t n) { return (n + NS_LANES - 1) / NS_LANES; }
 
+static int64_t n_tiles(int64_t n) { return (n + NS_TILE_ROWS - 1) / NS_TILE_ROWS; }
+
 static void rank_item(void *context, int64_t item) {
     _Alignas(64) float tile[NS_TILE_ROWS * NS_TILE_ROWS];
     const search *s = context;
     const int64_t block = item % s->n_blocks, i0 = block * NS_TILE_ROWS, j0 = item / s->n_blocks * NS_TILE_ROWS;
     const int64_t rows = least(NS_TILE_ROWS, s->q - i0), columns = least(NS_TILE_ROWS, s->n - j0);
     const float *queries = s->queries + i0 * s->d, *vectors = s->vectors + j0 * s->d;
-    if (rows < FEW) {
+    if (s->q < FEW)
         for (int64_t i = 0; i < rows; i++)
-            s->kernels->lane_dot(queries + i, vectors, s->d, n_panels(columns), tile + i * NS_TILE_ROWS);
-        ns_finish(NS_COSINE, tile, rows, columns);
-    } else {
+            ns_vector_similarities(s->kernels, queries + i * s->d, vectors, columns, s->d, tile + i * NS_TILE_ROWS);
+    else
         ns_similarity_tile(s->kernels, NS_COSINE, queries, rows, vectors, columns, s->d, tile);
-    }
     pthread_mutex_lock(&s->locks[block]);
-    ns_rank_tile(s->kernels, tile, rows, columns, i0, j0, s->width, s->lists + i0 * s->width, NULL);
+    ns_rank_tile(s->kernels, tile, rows, columns, i0, j0, s->k, s->lists + i0 * s->k, NULL);
     pthread_mutex_unlock(&s->locks[block]);
 }
 
-int32_t ns_top_k(int32_t isa, const float *queries, int64_t q, const float *vectors, int64_t n, int64_t d,
-                 uint64_t *lists, int64_t width, int32_t threads) {
+int32_t ns_top_k(int32_t isa, const float *queries, int64_t q, int64_t stride, const float *vectors, int64_t n,
+                 int64_t d, int64_t k, int64_t *indices, float *similarities, int32_t threads) {
     const ns_kernels *kernels = ns_table(isa);
     if (!kernels) return NS_E_ISA;
-    if (q < 0 || n < 0 || n > UINT32_MAX || d < 1 || width < 1 || threads < 1) return NS_E_ARGUMENT;
-    const int64_t n_blocks = (q + NS_TILE_ROWS - 1) / NS_TILE_ROWS, n_chunks = (n + NS_TILE_ROWS - 1) / NS_TILE_ROWS;
+    if (q < 0 || d < 1 || stride < d || n < 0 || n > UINT32_MAX || k < 0 || k > n || threads < 1) return NS_E_ARGUMENT;
+    const int64_t n_blocks = n_tiles(q);
+    float *units = aligned_alloc(64, sizeof(float) * (size_t)((n_panels(q) + 1) * NS_LANES * d));
+    double *norms = malloc(sizeof *norms * (size_t)(q + 1));
+    uint64_t *lists = calloc((size_t)(q * k + 1), sizeof *lists);
     pthread_mutex_t *locks = malloc(sizeof *locks * (size_t)(n_blocks + 1));
-    if (!locks) return NS_E_MEMORY;
-    for (int64_t b = 0; b < n_blocks; b++) locks[b] = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
-    search s = {kernels, queries, vectors, q, n, d, n_blocks, width, lists, locks};
-    const int32_t status = ns_parallel(rank_item, &s, n_blocks * n_chunks, threads);
-    for (int64_t b = 0; b < n_blocks; b++) pthread_mutex_destroy(&locks[b]);
-    free(locks);
+    int32_t status = NS_E_MEMORY;
+    if (units && norms && lists && locks) {
+        int64_t bad_row;
+        status = q < FEW ? ns_unit_rows(queries, q, d, stride, units)
+                         : ns_pack(queries, q, d, stride, 1, units, norms, &bad_row, threads);
+    }
+    if (status == NS_OK && k > 0) {
+        for (int64_t b = 0; b < n_blocks; b++) locks[b] = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+        search s = {kernels, units, vectors, q, n, d, n_blocks, k, lists, locks};
+        status = ns_parallel(rank_item, &s, n_blocks * n_tiles(n), threads);
+        for (int64_t b = 0; b < n_blocks; b++) pthread_mutex_destroy(&locks[b]);
+        if (status == NS_OK) status = ns_ranked(lists, q, k, k, indices, similarities, NULL);
+    }
+    free(units), free(norms), free(lists), free(locks);
     return status;
+}
+
+void ns_vector_similarities(const ns_kernels *kernels, const float *unit, const float *panels, int64_t n, int64_t d,
+                            float *out) {
+    for (int64_t j = 0; j < n; j += NS_TILE_ROWS) {
+        _Alignas(64) float row[NS_TILE_ROWS];
+        const int64_t columns = least(NS_TILE_ROWS, n - j);
+        kernels->vector_dot(unit, panels + j * d, d, n_panels(columns), row);
+        ns_finish(NS_COSINE, row, 1, columns);
+        __builtin_memcpy(out + j, row, sizeof(float) * (size_t)columns);
+    }
 }
 
 int32_t ns_batch_similarity(int32_t isa, const float *query, const float *vectors, int64_t n, int64_t d, float *out) {
     const ns_kernels *kernels = ns_table(isa);
     if (!kernels) return NS_E_ISA;
     if (n < 0 || d < 1) return NS_E_ARGUMENT;
-    for (int64_t j = 0; j < n; j += NS_TILE_ROWS) {
-        _Alignas(64) float row[NS_TILE_ROWS];
-        const int64_t columns = least(NS_TILE_ROWS, n - j);
-        kernels->lane_dot(query, vectors + j * d, d, n_panels(columns), row);
-        ns_finish(NS_COSINE, row, 1, columns);
-        __builtin_memcpy(out + j, row, sizeof(float) * (size_t)columns);
-    }
-    return NS_OK;
+    float *unit = malloc(sizeof *unit * (size_t)d);
+    if (!unit) return NS_E_MEMORY;
+    const int32_t status = ns_unit_rows(query, 1, d, d, unit);
+    if (status == NS_OK) ns_vector_similarities(kernels, unit, vectors, n, d, out);
+    free(unit);
+    return status;
 }

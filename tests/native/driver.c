@@ -92,13 +92,13 @@ static void compare_row_scans(const ns_kernels *kernels, int64_t n) {
     free(row), free(bias), free(got), free(expected);
 }
 
-static void compare_lane_dots(const ns_kernels *kernels, int64_t d, int64_t n_panels) {
-    float *panel = random_floats(NS_LANES * d), *panels = random_floats(n_panels * NS_LANES * d);
+static void compare_vector_dots(const ns_kernels *kernels, int64_t d, int64_t n_panels) {
+    float *vector = random_floats(d), *panels = random_floats(n_panels * NS_LANES * d);
     float *got = floats(n_panels * NS_LANES), *expected = floats(n_panels * NS_LANES);
-    kernels->lane_dot(panel + d % NS_LANES, panels, d, n_panels, got);
-    ns_kernels_scalar.lane_dot(panel + d % NS_LANES, panels, d, n_panels, expected);
-    compare("lane_dot", got, expected, sizeof(float) * (size_t)(n_panels * NS_LANES));
-    free(panel), free(panels), free(got), free(expected);
+    kernels->vector_dot(vector, panels, d, n_panels, got);
+    ns_kernels_scalar.vector_dot(vector, panels, d, n_panels, expected);
+    compare("vector_dot", got, expected, sizeof(float) * (size_t)(n_panels * NS_LANES));
+    free(vector), free(panels), free(got), free(expected);
 }
 
 static void compare_row_thresholds(const ns_kernels *kernels, int64_t n) {
@@ -123,7 +123,7 @@ static void compare_kernels(const ns_kernels *kernels) {
         for (int64_t columns = 1; columns <= 35; columns++) compare_transposes(kernels, rows, columns);
     compare_transposes(kernels, NS_TILE_ROWS, NS_TILE_ROWS);
     for (int64_t n = 1; n <= 300; n++) compare_row_scans(kernels, n);
-    for (int64_t d = 1; d <= 97; d++) compare_lane_dots(kernels, d, 1 + d % 9);
+    for (int64_t d = 1; d <= 97; d++) compare_vector_dots(kernels, d, 1 + d % 9);
     for (int64_t n = 1; n <= NS_TILE_ROWS; n++) compare_row_thresholds(kernels, n);
 }
 
@@ -170,10 +170,10 @@ static void compare_rankings(int32_t isa, int64_t n, int64_t d, int64_t width, i
     for (int64_t i = 0; i < n; i++) x[i * d] += 2.0f;
     for (int64_t i = 0; i < q; i++) y[i * d] += 2.0f;
     for (int64_t i = 0; i + 7 < n; i += 7) memcpy(x + (i + 7) * d, x + i * d, sizeof(float) * (size_t)d); /* ties */
-    double *x_norms = doubles(n), *y_norms = doubles(q);
-    float *vectors = pack(x, n, d, d, 1, 1, x_norms), *queries = pack(y, q, d, d, 1, 1, y_norms);
+    double *norms = doubles(n);
+    float *vectors = pack(x, n, d, d, 1, 1, norms);
     const int64_t blocks = (n + NS_TILE_ROWS - 1) / NS_TILE_ROWS, all = blocks * (blocks + 1) / 2, half = all / 2;
-    const size_t n_keys = (size_t)((n > q ? n : q) * width), n_bytes = sizeof(uint64_t) * n_keys;
+    const size_t n_bytes = sizeof(uint64_t) * (size_t)(n * width);
     uint64_t *got = allocate(n_bytes), *expected = allocate(n_bytes);
     for (int32_t metric = NS_DOT; metric <= NS_EUCLIDEAN; metric++) {
         memset(got, 0, n_bytes), memset(expected, 0, n_bytes);
@@ -182,23 +182,26 @@ static void compare_rankings(int32_t isa, int64_t n, int64_t d, int64_t width, i
         if (ns_neighbours(NS_SCALAR, metric, vectors, n, d, 0, all, expected, width, 1) != NS_OK) abort();
         compare("neighbours", got, expected, n_bytes);
     }
-    memset(got, 0, n_bytes), memset(expected, 0, n_bytes);
-    if (ns_top_k(isa, queries, q, vectors, n, d, got, width, threads) != NS_OK) abort();
-    if (ns_top_k(NS_SCALAR, queries, q, vectors, n, d, expected, width, 1) != NS_OK) abort();
-    compare("top_k", got, expected, n_bytes);
+    int64_t *ids = allocate(sizeof(int64_t) * (size_t)(n * width));
+    float *best = floats(n * width), *bounds = floats(n);
+    if (ns_ranked(got, n, width, width - 1, ids, best, bounds) != NS_OK) abort();
+    free(x), free(norms), free(got), free(expected), free(ids), free(best), free(bounds);
 
-    int64_t *indices = allocate(sizeof(int64_t) * (size_t)(q * width));
-    float *best = floats(q * width), *bounds = floats(q), *row = floats(n), *known = floats(n);
-    if (ns_ranked(got, q, width, width - 1, indices, best, bounds) != NS_OK) abort();
-    if (ns_batch_similarity(isa, queries, vectors, n, d, row) != NS_OK) abort();
-    if (ns_batch_similarity(NS_SCALAR, queries, vectors, n, d, known) != NS_OK) abort();
-    compare("batch_similarity", row, known, sizeof(float) * (size_t)n);
-    for (int64_t p = 0; p + 1 < width && p < n; p++) {
-        const float value = row[indices[p]] + 0.0f;
-        compare("ranked", &best[p], &value, sizeof value);
+    const int64_t k = width < n ? width : n;
+    int64_t *got_ids = allocate(sizeof(int64_t) * (size_t)(q * k)), *known_ids = allocate(sizeof(int64_t) * (size_t)(q * k));
+    float *got_best = floats(q * k), *known_best = floats(q * k), *got_row = floats(n), *known_row = floats(n);
+    if (ns_top_k(isa, y, q, d, vectors, n, d, k, got_ids, got_best, threads) != NS_OK) abort();
+    if (ns_top_k(NS_SCALAR, y, q, d, vectors, n, d, k, known_ids, known_best, 1) != NS_OK) abort();
+    compare("top_k: ids", got_ids, known_ids, sizeof(int64_t) * (size_t)(q * k));
+    compare("top_k: similarities", got_best, known_best, sizeof(float) * (size_t)(q * k));
+    if (ns_batch_similarity(isa, y, vectors, n, d, got_row) != NS_OK) abort();
+    if (ns_batch_similarity(NS_SCALAR, y, vectors, n, d, known_row) != NS_OK) abort();
+    compare("batch_similarity", got_row, known_row, sizeof(float) * (size_t)n);
+    for (int64_t p = 0; p < k; p++) {
+        const float value = got_row[got_ids[p]] + 0.0f;
+        compare("top_k of one query", &got_best[p], &value, sizeof value);
     }
-    free(x), free(y), free(x_norms), free(y_norms), free(vectors), free(queries), free(got), free(expected);
-    free(indices), free(best), free(bounds), free(row), free(known);
+    free(y), free(vectors), free(got_ids), free(known_ids), free(got_best), free(known_best), free(got_row), free(known_row);
 }
 
 typedef struct {

@@ -39,7 +39,7 @@ class _Table(ctypes.Structure):
         ("transpose", ctypes.c_void_p),
         ("row_max", ctypes.c_void_p),
         ("row_at_least", ctypes.c_void_p),
-        ("lane_dot", ctypes.c_void_p),
+        ("vector_dot", ctypes.c_void_p),
         ("row_at_least_either", ctypes.c_void_p),
     )
 
@@ -140,11 +140,11 @@ class Kernels:
         count = self.run(self.address("shim_row_at_least"), table, row, bias, len(row), floor, found)
         return found[:count].copy()
 
-    def lane_dot(self, lane: NDArray[np.float32], panels: NDArray[np.float32], d: int) -> NDArray[np.float32]:
-        """Return the raw accumulators of one vector, a lane of a panel, with all panels."""
+    def vector_dot(self, vector: NDArray[np.float32], panels: NDArray[np.float32], d: int) -> NDArray[np.float32]:
+        """Return the raw accumulators of one vector with all panels."""
         out = guarded(panels.size // d)
         out[:] = np.nan
-        self.run(self.table.lane_dot, lane, panels, d, out.size // LANES, out)
+        self.run(self.table.vector_dot, vector, panels, d, out.size // LANES, out)
         return out
 
     def row_at_least_either(

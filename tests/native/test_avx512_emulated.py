@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from avx512_cpu import NO_YMM_STATE, NO_ZMM_STATE, EmulatedCpu, Trap, load_emulator
 from binding_checks import check_decay, check_fan_effect, check_half_life
-from kernel_checks import check_lane_dot, check_row_scans, check_row_thresholds, check_tiles, check_transpose
+from kernel_checks import check_row_scans, check_row_thresholds, check_tiles, check_transpose, check_vector_dot
 from kernel_library import Kernels, pack_rows
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def test_row_scans_equal_scalar(avx512: Kernels, scalar: Kernels, at: str) -> No
 @pytest.mark.parametrize("d", [1, 2, 15, 16, 17, 33, 193])
 def test_one_vector_with_panels_equals_scalar(avx512: Kernels, scalar: Kernels, d: int) -> None:
     for n_panels in (1, 2, 3, 4, 9):
-        check_lane_dot(avx512, scalar, d, n_panels)
+        check_vector_dot(avx512, scalar, d, n_panels)
 
 
 @pytest.mark.parametrize("at", ["start", "end"])

@@ -170,6 +170,13 @@ def test_wrong_arguments_are_named() -> None:
         native_simd.NeighbourPass(unit, 1).run((0, 2))
     with pytest.raises(ValueError, match="queries have 3 dimensions and vectors have 4"):
         native_simd.top_k(x[:, :3], unit, 1)
+    with pytest.raises(TypeError, match="queries must be a float32 array of shape"):
+        native_simd.top_k(unit, unit, 1)  # type: ignore[arg-type] # misuse
+    for n_queries in (3, 20):  # one by one, and in panels
+        queries = x[:n_queries].copy()
+        queries[2] = 0
+        with pytest.raises(native_simd.RowError, match="row 2: the vector is zero"):
+            native_simd.top_k(queries, unit, 1)
     with pytest.raises(TypeError, match="query must be a float32 array of shape"):
         native_simd.batch_similarity(x, unit)
     with pytest.raises(native_simd.RowError, match="row 0: the vector is zero"):
