@@ -12,13 +12,26 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from cluster_engine.errors import InputError
+from cluster_engine.concepts.records import dendrogram_table
+from cluster_engine.errors import EpisodeFileError, SchemaError
+from cluster_engine.linkage.ancestry import joining_merges
 from cluster_engine.linkage.cut import cut_at
+from cluster_engine.linkage.invariants import as_ids, as_rows, check_merges
 from cluster_engine.linkage.leaf_order import LeafOrder, children_of, find_tops, order_leaves
+from cluster_engine.linkage.newick import newick_pieces
+from cluster_engine.linkage.stability import stable_branches
 
 if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import TextIO
+
     from numpy.typing import ArrayLike, NDArray
+
+MERGE_COLUMNS = ("left", "right", "distance", "n_episodes")
+"""Columns of Z as a table: those of the store's table ``dendrogram``."""
 
 
 @dataclass(frozen=True, init=False, eq=False, repr=False)
@@ -62,10 +75,10 @@ class Dendrogram:
     ids: NDArray[Any]
 
     def __init__(self, Z: ArrayLike, ids: ArrayLike | None = None, *, n: int | None = None) -> None:
-        z = _as_rows(Z)
+        z = as_rows(Z)
         n_leaves = len(z) + 1 if n is None else operator.index(n)
-        _check_merges(z, n_leaves)
-        names = np.arange(n_leaves) if ids is None else _as_ids(ids, n_leaves)
+        check_merges(z, n_leaves)
+        names = np.arange(n_leaves) if ids is None else as_ids(ids, n_leaves)
         for array in (z, names):
             array.flags.writeable = False
         object.__setattr__(self, "Z", z)
@@ -132,6 +145,119 @@ class Dendrogram:
             raise ValueError(f"n_clusters must be from {self.n_trees} to {self.n}, got {n_clusters}")
         return self._label_merged(self.n - operator.index(n_clusters))
 
+    def cut_stability(self, min_cluster_size: int = 5) -> NDArray[np.int64]:
+        """Return the most stable branches, at whatever heights: the excess of mass of HDBSCAN. O(n log n).
+
+        Going down from the root, a merge of two branches of at least `min_cluster_size` leaves is a split: both are
+        born at its height. At any other merge leaves only leave the branch. The stability of a branch is the sum, over
+        its leaves, of the height of its birth minus the height at which the leaf leaves or the branch is split. Of all
+        ways to choose branches none below another, the one of the largest total stability is taken, of equal ones that
+        with the larger branches. The trunk, down to the first split, is never a cluster. The trees of a forest are
+        born at the height of its last merge, if two of them or more are large enough.
+
+        HDBSCAN puts ``1 / height`` in the place of ``-height``: for that, make a dendrogram with the heights
+        ``-1 / height``.
+
+        Parameters
+        ----------
+        min_cluster_size : int
+            At least 2.
+
+        Returns
+        -------
+        ndarray of int64, shape (n,)
+            Number of the cluster of each leaf, from 0, clusters by their smallest leaf; -1 for leaves in none.
+        """
+        if min_cluster_size < 2:
+            raise ValueError(f"min_cluster_size must be at least 2, got {min_cluster_size}")
+        return self._order.label(stable_branches(self.Z, self._order, operator.index(min_cluster_size)))
+
+    def cophenetic(self, first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
+        """Return the height at which leaves join, pair by pair. O((n + m) log n) for m pairs.
+
+        Parameters
+        ----------
+        first, second : array_like of int
+            Leaves; broadcast against each other.
+
+        Returns
+        -------
+        ndarray of float64
+            0 for a leaf and itself, infinity for leaves of different trees.
+        """
+        pairs = np.broadcast_arrays(self._as_leaves(first), self._as_leaves(second))
+        a, b = (leaves.ravel() for leaves in pairs)
+        heights = np.append(self.Z[:, 2], np.inf)
+        joined = np.zeros(len(a))
+        differ = a != b
+        joined[differ] = heights[joining_merges(self.Z, self._order, a[differ], b[differ])]
+        return joined.reshape(pairs[0].shape)
+
+    def to_newick(self, file: TextIO) -> None:
+        """Write the dendrogram as Newick text, one line a tree, without holding it in memory. O(n log n).
+
+        Leaves are named by their ids, from left to right as in `leaf_order`. The length of a branch is the height of
+        the node above it minus its own; leaves lie at 0.
+        """
+        file.writelines(newick_pieces(self.Z, self._order, self.ids.tolist()))
+
+    def to_parquet(self, path: str | Path, leaves_path: str | Path | None = None) -> None:
+        """Write the merges as a Parquet file, like the store's table ``dendrogram``, and the leaves' ids as another.
+
+        Parameters
+        ----------
+        path : str or Path
+            Gets the columns left, right, distance, n_episodes.
+        leaves_path : str or Path, optional
+            Gets the column episode_id, one row a leaf. Only one tree whose ids are the numbers of its leaves can be
+            read back without it.
+        """
+        if leaves_path is None and (self.n_trees > 1 or not np.array_equal(self.ids, np.arange(self.n))):
+            raise ValueError("the merges alone do not hold the ids, nor the n of a forest: give leaves_path")
+        pq.write_table(dendrogram_table(self.Z), path)
+        if leaves_path is not None:
+            pq.write_table(pa.table({"episode_id": pa.array(self.ids)}), leaves_path)
+
+    @classmethod
+    def from_parquet(cls, path: str | Path, leaves_path: str | Path | None = None) -> Dendrogram:
+        """Read what `to_parquet` wrote; or the files ``dendrogram`` and ``episodes`` of a store's version.
+
+        Raises
+        ------
+        EpisodeFileError
+            A file cannot be read as Parquet.
+        SchemaError
+            A column is missing; names it.
+        InputError
+            As the constructor.
+        """
+        merges = _read_columns(path, MERGE_COLUMNS)
+        if leaves_path is None:
+            return cls.from_tables(merges)
+        return cls.from_tables(merges, _read_columns(leaves_path, ("episode_id",)))
+
+    @classmethod
+    def from_tables(cls, merges: pa.Table, leaves: pa.Table | None = None) -> Dendrogram:
+        """Make a dendrogram from the tables ``dendrogram`` and ``episodes`` of a store.
+
+        Parameters
+        ----------
+        merges : pyarrow.Table
+            Columns left, right, distance, n_episodes.
+        leaves : pyarrow.Table, optional
+            Column episode_id, one row a leaf; by default ids are numbers.
+        """
+        rows = np.column_stack([np.asarray(merges[name]) for name in MERGE_COLUMNS])
+        if leaves is None:
+            return cls(rows)
+        return cls(rows, np.asarray(leaves["episode_id"]), n=leaves.num_rows)
+
+    def _as_leaves(self, leaves: ArrayLike) -> NDArray[np.int64]:
+        numbers = np.asarray(leaves)
+        if numbers.dtype.kind not in "iu" or ((numbers < 0) | (numbers >= self.n)).any():
+            raise ValueError(f"leaves are integers from 0 to {self.n - 1}")
+        return numbers.astype(np.int64)
+
     def _label_merged(self, n_merges: int) -> NDArray[np.int64]:
         return self._order.label(find_tops(children_of(self.Z[:n_merges]), self.n))
 
@@ -166,53 +292,13 @@ class Dendrogram:
         return operator.index(node)
 
 
-def _as_rows(Z: ArrayLike) -> NDArray[np.float64]:
-    z = np.asarray(Z)
-    if z.dtype.kind not in "fiu" or z.ndim != 2 or z.shape[1] != 4:
-        raise InputError(f"Z is an array of real numbers of shape (n_merges, 4), got {z.dtype} of shape {z.shape}")
-    return np.array(z, np.float64, order="C")
-
-
-def _check_merges(z: NDArray[np.float64], n: int) -> None:
-    """Refuse rows against I1 to I4."""
-    if len(z) >= n:
-        raise InputError(f"I1: Z has {len(z)} rows; {n} leaves have at most {n - 1} merges")
-    a, b = z[:, 0], z[:, 1]
-    is_earlier = (np.minimum(a, b) >= 0) & (np.maximum(a, b) < n + np.arange(len(z)))
-    is_wrong = ~is_earlier | (np.floor(a) != a) | (np.floor(b) != b) | (a == b)
-    _refuse(is_wrong, z, "I1: joins two different nodes numbered below n + t")
-    joined = children_of(z).ravel()
-    is_again = np.ones(len(joined), np.bool_)
-    is_again[np.unique(joined, return_index=True)[1]] = False
-    _refuse(is_again[::2] | is_again[1::2], z, "I2: joins no node that an earlier row joined")
-    heights = z[:, 2]
-    _refuse(~np.isfinite(heights), z, "I3: has a finite height")
-    _refuse(np.diff(heights, prepend=heights[:1]) < 0, z, "I3: is not below the row before")
-    sizes = np.concatenate((np.ones(n), z[:, 3]))
-    _refuse(z[:, 3] != sizes[children_of(z)].sum(axis=1), z, "I4: counts the leaves below its two nodes")
-
-
-def _refuse(is_bad: NDArray[np.bool_], z: NDArray[np.float64], want: str) -> None:
-    if is_bad.any():
-        row = int(np.flatnonzero(is_bad)[0])
-        invariant, rule = want.split(": ")
-        raise InputError(f"{invariant}: row t of Z {rule}; row {row} is {z[row].tolist()}")
-
-
-def _as_ids(ids: ArrayLike, n: int) -> NDArray[Any]:
-    """Return ids as I5 has them."""
-    values = np.array(ids, object)
-    if values.shape != (n,):
-        raise InputError(f"I5: want {n} ids, one a leaf, got shape {values.shape}; a forest needs its n as well")
-    is_text = all(isinstance(value, str) for value in values)
-    if not is_text and not all(_is_int64(value) for value in values):
-        raise InputError("I5: ids are all strings, or all integers of 64 bits")
-    first = {value: n - 1 - k for k, value in enumerate(reversed(values))}
-    if len(first) < n:
-        leaf = next(leaf for leaf, value in enumerate(values) if first[value] < leaf)
-        raise InputError(f"I5: ids differ; leaf {leaf} has the id {values[leaf]!r} of an earlier one")
-    return values if is_text else values.astype(np.int64)
-
-
-def _is_int64(value: object) -> bool:
-    return isinstance(value, (int, np.integer)) and bool(-(2**63) <= value < 2**63)
+def _read_columns(path: str | Path, names: tuple[str, ...]) -> pa.Table:
+    try:
+        with pq.ParquetFile(path) as file:
+            found = file.schema_arrow.names
+            for name in names:
+                if name not in found:
+                    raise SchemaError(f"{path}: no column {name!r}; there are {', '.join(map(repr, found))}")
+            return file.read(columns=list(names))
+    except (pa.ArrowException, OSError) as error:
+        raise EpisodeFileError(f"{path}: cannot be read as Parquet: {error}") from error

@@ -124,3 +124,38 @@ def distance_matrix(X: NDArray[Any], metric: str) -> NDArray[np.float64]:
     squared = np.array([((x - row) ** 2).sum(axis=1) for row in x])
     scale = {"cosine": squared / 2, "sqeuclidean": squared, "euclidean": np.sqrt(squared)}
     return np.asarray(scale[metric], np.float64)
+
+
+def most_stable(Z: NDArray[np.float64], n: int, min_cluster_size: int) -> list[set[int]]:
+    """Return the clusters of the largest total stability, by their smallest leaf: excess of mass, in exact fractions.
+
+    The stability of a cluster born at a height is, summed over its leaves, how far below it each leaf leaves.
+    """
+    leaves = [{leaf} for leaf in range(n)]
+    for a, b in Z[:, :2].astype(int):
+        leaves.append(leaves[a] | leaves[b])
+
+    def best(node: int, birth: Fraction) -> tuple[Fraction, list[set[int]]]:
+        """Return the largest total in the branch of a node that a split at `birth` made, and the clusters of it."""
+        stability, inner, clusters = descend(node, birth)
+        return (stability, [leaves[node]]) if stability >= inner else (inner, clusters)
+
+    def descend(node: int, birth: Fraction) -> tuple[Fraction, Fraction, list[set[int]]]:
+        """Return the stability of the cluster that reaches up to `node`, and the best below its split."""
+        height = Fraction(float(Z[node - n, 2]))
+        sides = [int(side) for side in Z[node - n, :2]]
+        large = [side for side in sides if len(leaves[side]) >= min_cluster_size]
+        if len(large) == 1:
+            stability, inner, clusters = descend(large[0], birth)
+            return stability + (len(leaves[node]) - len(leaves[large[0]])) * (birth - height), inner, clusters
+        parts = [best(side, height) for side in large]
+        stability = len(leaves[node]) * (birth - height)
+        return stability, sum((part[0] for part in parts), Fraction(0)), [c for part in parts for c in part[1]]
+
+    joined = {int(node) for node in Z[:, :2].ravel()}
+    trees = [v for v in range(n + len(Z)) if v not in joined and len(leaves[v]) >= min_cluster_size]
+    if len(trees) == 1:
+        found = descend(trees[0], Fraction(0))[2]
+    else:
+        found = [cluster for tree in trees for cluster in best(tree, Fraction(float(Z[-1, 2])))[1]]
+    return sorted(found, key=min)
