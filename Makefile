@@ -36,6 +36,7 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks.pool
 	$(BIN)/python -m benchmarks.neighbours
 	$(BIN)/python -m benchmarks.bindings
+	$(BIN)/python -m benchmarks.epilogue
 
 test-neon:
 	tests/native/neon.sh

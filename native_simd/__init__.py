@@ -13,6 +13,7 @@ __path__ = pkgutil.extend_path(__path__, __name__)
 
 from native_simd.bindings import FanLaw, decay, decay_half_life, fan_effect  # after the path
 from native_simd.chain import ChainCounters, Method, NearestNeighbourChain
+from native_simd.epilogue import Sigmoid, Temporal
 from native_simd.isa import IsaUnavailableError, active_isa, available_isas
 from native_simd.neighbours import NeighbourPass, Neighbours, neighbours
 from native_simd.packing import LANES, PackedVectors, RowError, norms, pack
@@ -39,6 +40,8 @@ __all__ = [
     "Neighbours",
     "PackedVectors",
     "RowError",
+    "Sigmoid",
+    "Temporal",
     "active_isa",
     "available_isas",
     "batch_similarity",

@@ -9,7 +9,7 @@ import numpy as np
 from native_simd.isa import ffi, lib
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import DTypeLike, NDArray
 
     Float32Array = NDArray[np.float32]
     Float64Array = NDArray[np.float64]
@@ -45,6 +45,16 @@ def rows_are_contiguous(x: NDArray[np.generic]) -> bool:
     row_bytes = x.itemsize * x.shape[1]
     strided = x.strides[1] == x.itemsize and x.strides[0] >= row_bytes and x.strides[0] % x.itemsize == 0
     return x.flags.aligned and (x.flags.c_contiguous or strided)
+
+
+def require_contiguous(array: object, dtype: DTypeLike, name: str) -> None:
+    """Check an array of shape (n,) that the library reads or writes as it lies."""
+    wanted = np.dtype(dtype)
+    if not isinstance(array, np.ndarray) or array.dtype != wanted or array.ndim != 1:
+        kind = f"{array.dtype} of shape {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+        raise TypeError(f"{name} must be a {wanted} array of shape (n,), got {kind}")
+    if not (array.flags.c_contiguous and array.flags.aligned):
+        raise ValueError(f"{name} must be contiguous and aligned: pass numpy.ascontiguousarray({name})")
 
 
 def require_threads(threads: int) -> int:

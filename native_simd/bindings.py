@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from native_simd.arrays import check_status, require_threads
+from native_simd.arrays import check_status, require_contiguous, require_threads
 from native_simd.isa import active_code, ffi, lib
 
 if TYPE_CHECKING:
@@ -178,20 +178,11 @@ def fan_effect(
 
 def _require_pair(values: NDArray[Any], name: str, others: NDArray[Any], others_name: str, dtype: DTypeLike) -> None:
     """Check the array that is written, and the one beside it that is read."""
-    _require_contiguous(values, np.float32, name)
-    _require_contiguous(others, dtype, others_name)
+    require_contiguous(values, np.float32, name)
+    require_contiguous(others, dtype, others_name)
     if not values.flags.writeable:
         raise ValueError(f"{name} must be writeable: the result is written to it")
     if values.shape != others.shape:
         raise TypeError(f"{others_name} must have the shape of {name}, {values.shape}, got {others.shape}")
     if np.may_share_memory(values, others):
         raise ValueError(f"{name} and {others_name} must not share memory")
-
-
-def _require_contiguous(array: object, dtype: DTypeLike, name: str) -> None:
-    wanted = np.dtype(dtype)
-    if not isinstance(array, np.ndarray) or array.dtype != wanted or array.ndim != 1:
-        kind = f"{array.dtype} of shape {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-        raise TypeError(f"{name} must be a {wanted} array of shape (n,), got {kind}")
-    if not (array.flags.c_contiguous and array.flags.aligned):
-        raise ValueError(f"{name} must be contiguous and aligned: pass numpy.ascontiguousarray({name})")

@@ -2,7 +2,7 @@
 #include <float.h>
 #include <math.h>
 
-#include "bindings.h"
+#include "lanes.h"
 
 enum { CHUNK = 1 << 14 }; /* bindings a thread takes at a time: 128 to 192 KiB, a part of L2, and 10 us of work */
 
@@ -10,7 +10,7 @@ static int64_t n_chunks(int64_t n) { return (n + CHUNK - 1) / CHUNK; }
 static int64_t chunk_size(int64_t n, int64_t first) { return n - first < CHUNK ? n - first : CHUNK; }
 
 typedef struct {
-    const ns_binding_kernels *kernels;
+    const ns_lane_kernels *kernels;
     float *strengths;
     const float *rates;
     int64_t n;
@@ -24,7 +24,7 @@ static void decay_chunk(void *context, int64_t item) {
 }
 
 int32_t ns_decay(int32_t isa, float *strengths, const float *rates, int64_t n, double dt, int32_t threads) {
-    const ns_binding_kernels *kernels = ns_binding_table(isa);
+    const ns_lane_kernels *kernels = ns_lane_table(isa);
     if (!kernels) return NS_E_ISA;
     const double exponent = -dt * 0x1.71547652b82fep+0; /* 1 / ln 2 */
     if (n < 0 || threads < 1 || !(dt >= 0.0) || -exponent > (double)FLT_MAX) return NS_E_ARGUMENT;
@@ -35,7 +35,7 @@ int32_t ns_decay(int32_t isa, float *strengths, const float *rates, int64_t n, d
 }
 
 typedef struct {
-    const ns_binding_kernels *kernels;
+    const ns_lane_kernels *kernels;
     float *strengths;
     const int64_t *last_touched;
     int64_t n;
@@ -50,7 +50,7 @@ static void half_life_chunk(void *context, int64_t item) {
 
 int32_t ns_decay_half_life(int32_t isa, float *strengths, const int64_t *last_touched, int64_t n, int64_t now,
                            double half_life, float floor, int32_t threads) {
-    const ns_binding_kernels *kernels = ns_binding_table(isa);
+    const ns_lane_kernels *kernels = ns_lane_table(isa);
     if (!kernels) return NS_E_ISA;
     if (n < 0 || threads < 1 || !(half_life > 0.0) || !(floor >= 0.0f && floor <= FLT_MAX)) return NS_E_ARGUMENT;
     const double per_tick = fmin(1.0 / half_life, DBL_MAX); /* finite, so that no time is no decay */
@@ -73,7 +73,7 @@ static void fan_chunk(void *context, int64_t item) {
 
 int32_t ns_fan_effect(int32_t isa, int32_t law, float *activations, const uint32_t *fan_out, int64_t n,
                       int32_t threads) {
-    const ns_binding_kernels *kernels = ns_binding_table(isa);
+    const ns_lane_kernels *kernels = ns_lane_table(isa);
     if (!kernels) return NS_E_ISA;
     if (law < 0 || law >= NS_N_FAN_LAWS || n < 0 || threads < 1) return NS_E_ARGUMENT;
     fan_call c = {kernels->fan_effect[law], activations, fan_out, n};

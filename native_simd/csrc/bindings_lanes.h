@@ -7,9 +7,9 @@
 #define ROUNDER 0x1.8p23f
 enum { ONE_BITS = 0x3f800000, ROOT_HALF_BITS = 0x3f3504f3 };
 
-/* x 2^(n + part) for part in [-1/2, 1/2] and rounder = n + ROUNDER, -200 < n <= 0. The power is applied in two halves,
- * the first within the normal range: a subnormal result is as good as its spacing allows. Shifts by 23 drop all of
- * rounder but n. */
+/* x 2^(n + part) for part in [-1/2, 1/2] and rounder = n + ROUNDER, -200 < n < 200. The power is applied in two halves,
+ * the first within the normal range: a subnormal result is as good as its spacing allows, and what is too large is
+ * infinite. Shifts by 23 drop all of rounder but n. */
 static inline V times_exp2(V x, V rounder, V part) {
     V q = splat(0x1.416b56p-13f);
     q = fused(q, part, splat(0x1.5f082ep-10f));
@@ -50,7 +50,7 @@ static inline void decay_lanes(float *strengths, const float *rates, ns_decay_st
 
 static inline void half_life_lanes(float *strengths, const int64_t *last_touched, ns_half_life_step step) {
     V whole, part; /* whole - part half-lives have passed */
-    half_lives(last_touched, step.now, step.per_tick, &whole, &part);
+    half_lives(last_touched, step.now, step.per_tick, 0, &whole, &part);
     const V strength = load(strengths), decayed = times_exp2(strength, minus(splat(ROUNDER), whole), part);
     store(strengths, greater(lesser(strength, splat(step.floor)), decayed));
 }
@@ -115,5 +115,3 @@ static void fan_linear(float *activations, const uint32_t *fan_out, int64_t n) {
 static void fan_log(float *activations, const uint32_t *fan_out, int64_t n) {
     fan_effect(activations, fan_out, n, NS_FAN_LOG);
 }
-
-#define BINDING_KERNELS(isa) {isa, decay, decay_half_life, {fan_sqrt, fan_linear, fan_log}}

@@ -1,7 +1,7 @@
 /* From the number of an instruction set to its kernels. */
 #include <stdatomic.h>
 
-#include "bindings.h"
+#include "lanes.h"
 #include "internal.h"
 
 const char *ns_isa_name(int32_t isa) {
@@ -41,15 +41,15 @@ const ns_kernels *ns_table(int32_t isa) {
     }
 }
 
-const ns_binding_kernels *ns_binding_table(int32_t isa) {
+const ns_lane_kernels *ns_lane_table(int32_t isa) {
     if (!is_available(isa)) return NULL;
     switch (isa) {
-        case NS_SCALAR: return &ns_binding_kernels_scalar;
+        case NS_SCALAR: return &ns_lane_kernels_scalar;
 #if defined(__x86_64__)
-        case NS_AVX2: return &ns_binding_kernels_avx2;
-        case NS_AVX512: return &ns_binding_kernels_avx512;
+        case NS_AVX2: return &ns_lane_kernels_avx2;
+        case NS_AVX512: return &ns_lane_kernels_avx512;
 #elif defined(__aarch64__)
-        case NS_NEON: return &ns_binding_kernels_neon;
+        case NS_NEON: return &ns_lane_kernels_neon;
 #endif
         default: return NULL;
     }

@@ -38,14 +38,29 @@ enum {
 int32_t ns_pack(const float *rows, int64_t n, int64_t d, int64_t stride, int32_t normalize, float *panels,
                 double *norms, int64_t *bad_row, int32_t threads);
 
+/* What a cosine s of vector i of a with vector j of b becomes before it is written. First, if temporal is not NULL,
+ * s * 2^-(|a_times[i] - b_times[j]| / half_life), half_life > 0 in the ticks of the times; then, if sigmoid is not NULL,
+ * 1 / (1 + exp(-slope * (s - midpoint))), both finite, slope > 0. README.md states the errors. */
+typedef struct {
+    const int64_t *a_times, *b_times;
+    double half_life;
+} ns_temporal;
+
+typedef struct {
+    double slope, midpoint;
+} ns_sigmoid;
+
 /* Similarities of the m vectors of a with the n vectors of b: out[i * out_stride + j]. If mirror is not NULL, also
  * mirror[j * mirror_stride + i]. */
 int32_t ns_pairwise(int32_t isa, int32_t metric, const float *a, int64_t m, const float *b, int64_t n, int64_t d,
-                    float *out, int64_t out_stride, float *mirror, int64_t mirror_stride, int32_t threads);
+                    const ns_temporal *temporal, const ns_sigmoid *sigmoid, float *out, int64_t out_stride,
+                    float *mirror, int64_t mirror_stride, int32_t threads);
 
 /* Tiles first_tile .. first_tile + n_tiles - 1 of the upper triangle of a with itself, each pair computed once and
- * written to both halves of out. Tiles are NS_TILE_ROWS square and counted row by row. */
-int32_t ns_pairwise_symmetric(int32_t isa, int32_t metric, const float *a, int64_t n, int64_t d, int64_t first_tile,
+ * written to both halves of out. Tiles are NS_TILE_ROWS square and counted row by row. a_times and
+ * b_times are the same. */
+int32_t ns_pairwise_symmetric(int32_t isa, int32_t metric, const float *a, int64_t n, int64_t d,
+                              const ns_temporal *temporal, const ns_sigmoid *sigmoid, int64_t first_tile,
                               int64_t n_tiles, float *out, int64_t out_stride, int32_t threads);
 
 /* Linkage by nearest-neighbour chain on a square float32 similarity matrix, which is consumed. */

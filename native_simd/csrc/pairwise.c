@@ -1,13 +1,15 @@
 /* The pairwise pass: panels in, finished similarities out, one tile of 192 x 192 at a time.
  *
- * A tile's raw accumulators live in a buffer on the thread's stack (147 KiB, L2); finishing them (clamp, sign, root)
- * and writing them out, once or twice, happens while they are there. Tile and panel sizes never change a bit. */
+ * A tile's raw accumulators live in a buffer on the thread's stack (147 KiB, L2); finishing them (clamp, sign, root),
+ * the epilogue and writing them out, once or twice, happen while they are there. Tile and panel sizes never change a
+ * bit. */
 #include <math.h>
 
-#include "internal.h"
+#include "epilogue.h"
 
 typedef struct {
     const ns_kernels *kernels;
+    ns_epilogue epilogue;
     int32_t metric, symmetric;
     const float *a, *b;
     int64_t m, n, d, tile_columns, first_tile;
@@ -52,6 +54,7 @@ void ns_similarity_tile(const ns_kernels *kernels, int32_t metric, const float *
 static void compute_block(const pass *p, float *tile, int64_t i0, int64_t rows, int64_t j0, int64_t columns,
                           int64_t mirror_from) {
     ns_similarity_tile(p->kernels, p->metric, p->a + i0 * p->d, rows, p->b + j0 * p->d, columns, p->d, tile);
+    ns_apply_epilogue(&p->epilogue, tile, i0, rows, j0, columns);
     for (int64_t i = 0; i < rows; i++)
         __builtin_memcpy(p->out + (i0 + i) * p->out_stride + j0, tile + i * NS_TILE_ROWS,
                          sizeof(float) * (size_t)columns);
@@ -100,17 +103,21 @@ static void symmetric_item(void *context, int64_t item) {
 static int64_t tiles(int64_t n) { return (n + NS_TILE_ROWS - 1) / NS_TILE_ROWS; }
 
 int32_t ns_pairwise(int32_t isa, int32_t metric, const float *a, int64_t m, const float *b, int64_t n, int64_t d,
-                    float *out, int64_t out_stride, float *mirror, int64_t mirror_stride, int32_t threads) {
+                    const ns_temporal *temporal, const ns_sigmoid *sigmoid, float *out, int64_t out_stride,
+                    float *mirror, int64_t mirror_stride, int32_t threads) {
     const ns_kernels *kernels = ns_table(isa);
     if (!kernels) return NS_E_ISA;
     if (metric < NS_DOT || metric > NS_EUCLIDEAN || m < 0 || n < 0 || d < 1 || out_stride < n ||
         (mirror && mirror_stride < m) || threads < 1)
         return NS_E_ARGUMENT;
-    pass p = {kernels, metric, 0, a, b, m, n, d, tiles(n), 0, out, mirror, out_stride, mirror_stride};
+    pass p = {kernels, {0}, metric, 0, a, b, m, n, d, tiles(n), 0, out, mirror, out_stride, mirror_stride};
+    const int32_t status = ns_prepare_epilogue(isa, metric, temporal, sigmoid, &p.epilogue);
+    if (status != NS_OK) return status;
     return ns_parallel(rectangular_item, &p, tiles(m) * tiles(n), threads);
 }
 
-int32_t ns_pairwise_symmetric(int32_t isa, int32_t metric, const float *a, int64_t n, int64_t d, int64_t first_tile,
+int32_t ns_pairwise_symmetric(int32_t isa, int32_t metric, const float *a, int64_t n, int64_t d,
+                              const ns_temporal *temporal, const ns_sigmoid *sigmoid, int64_t first_tile,
                               int64_t n_tiles, float *out, int64_t out_stride, int32_t threads) {
     const ns_kernels *kernels = ns_table(isa);
     if (!kernels) return NS_E_ISA;
@@ -118,6 +125,8 @@ int32_t ns_pairwise_symmetric(int32_t isa, int32_t metric, const float *a, int64
     if (metric < NS_DOT || metric > NS_EUCLIDEAN || n < 0 || d < 1 || out_stride < n || threads < 1 ||
         first_tile < 0 || n_tiles < 0 || first_tile + n_tiles > all)
         return NS_E_ARGUMENT;
-    pass p = {kernels, metric, 1, a, a, n, n, d, c, first_tile, out, out, out_stride, out_stride};
+    pass p = {kernels, {0}, metric, 1, a, a, n, n, d, c, first_tile, out, out, out_stride, out_stride};
+    const int32_t status = ns_prepare_epilogue(isa, metric, temporal, sigmoid, &p.epilogue);
+    if (status != NS_OK) return status;
     return ns_parallel(symmetric_item, &p, n_tiles, threads);
 }

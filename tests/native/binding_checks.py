@@ -49,7 +49,7 @@ def _check(kernels: Kernels, scalar: Kernels, kernel: str, written: NDArray[np.f
     results = []
     for table in (kernels, scalar):
         arrays = [guarded_copy(written, at=at), guarded_copy(rest[0], at=at)]
-        table.run(getattr(table.binding_table, kernel), *arrays, len(written), *rest[1:])
+        table.run(getattr(table.lane_table, kernel), *arrays, len(written), *rest[1:])
         np.testing.assert_array_equal(arrays[1], rest[0])
         results.append(np.where(np.isnan(arrays[0]), np.float32(np.nan), arrays[0]).view(np.uint32))
     np.testing.assert_array_equal(results[0], results[1])

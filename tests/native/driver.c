@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bindings.h"
+#include "lanes.h"
 #include "internal.h"
 
 static int64_t n_compared, n_different;
@@ -127,6 +127,34 @@ static void compare_kernels(const ns_kernels *kernels) {
     for (int64_t n = 1; n <= NS_TILE_ROWS; n++) compare_row_thresholds(kernels, n);
 }
 
+static int64_t *random_times(int64_t n) {
+    static const int64_t odd[] = {INT64_MIN, INT64_MAX, -1, 0};
+    int64_t *times = allocate(sizeof(int64_t) * (size_t)n);
+    for (int64_t i = 0; i < n; i++)
+        times[i] = next_random() % 4 ? 1700000000000000 - (int64_t)next_random() * 1000 : odd[next_random() % 4];
+    return times;
+}
+
+static void compare_epilogues(const ns_lane_kernels *kernels, int64_t n) {
+    float *start = random_floats(n), *got = floats(n), *expected = floats(n);
+    int64_t *times = random_times(n);
+    const size_t n_bytes = sizeof(float) * (size_t)n;
+    for (int64_t i = 0; i < n; i++) start[i] = fminf(start[i], 1.0f);
+    for (double half_life = 1.0; half_life < 1e20; half_life *= 1e3) {
+        const ns_fade_step step = {times[n / 2], 1.0 / half_life};
+        memcpy(got, start, n_bytes), memcpy(expected, start, n_bytes);
+        kernels->fade(got, times, n, &step), ns_lane_kernels_scalar.fade(expected, times, n, &step);
+        compare("fade", got, expected, n_bytes);
+    }
+    for (double slope = 1e-10; slope < 1e10; slope *= 30.0) {
+        const ns_sigmoid_step step = {0.1, slope};
+        memcpy(got, start, n_bytes), memcpy(expected, start, n_bytes);
+        kernels->sigmoid(got, n, &step), ns_lane_kernels_scalar.sigmoid(expected, n, &step);
+        compare("sigmoid", got, expected, n_bytes);
+    }
+    free(start), free(got), free(expected), free(times);
+}
+
 static float *pack(const float *rows, int64_t n, int64_t d, int64_t stride, int32_t normalize, int32_t threads,
                    double *norms) {
     const int64_t n_panels = (n + NS_LANES - 1) / NS_LANES;
@@ -136,31 +164,49 @@ static float *pack(const float *rows, int64_t n, int64_t d, int64_t stride, int3
     return panels;
 }
 
+/* All ways through the pairwise pass: with a mirror, and symmetric in two slices. */
+static void compare_passes(int32_t isa, int32_t metric, const float *a, int64_t m, const float *b, int64_t n, int64_t d,
+                           const ns_temporal *temporal, const ns_sigmoid *sigmoid, int32_t threads) {
+    float *got = floats(m * n), *mirror = floats(n * m), *expected = floats(m * n);
+    if (ns_pairwise(isa, metric, a, m, b, n, d, temporal, sigmoid, got, n, mirror, m, threads)) abort();
+    if (ns_pairwise(NS_SCALAR, metric, a, m, b, n, d, temporal, sigmoid, expected, n, NULL, 0, 1)) abort();
+    compare("pairwise", got, expected, sizeof(float) * (size_t)(m * n));
+    ns_kernels_scalar.transpose(expected, n, m, n, got, m);
+    compare("mirror", mirror, got, sizeof(float) * (size_t)(m * n));
+
+    const int64_t c = (m + NS_TILE_ROWS - 1) / NS_TILE_ROWS, all = c * (c + 1) / 2, half = all / 2;
+    ns_temporal own = {0};
+    if (temporal) own = (ns_temporal){temporal->a_times, temporal->a_times, temporal->half_life};
+    const ns_temporal *within = temporal ? &own : NULL;
+    float *square = floats(m * m), *whole = floats(m * m);
+    if (ns_pairwise_symmetric(isa, metric, a, m, d, within, sigmoid, 0, half, square, m, threads)) abort();
+    if (ns_pairwise_symmetric(isa, metric, a, m, d, within, sigmoid, half, all - half, square, m, threads)) abort();
+    if (ns_pairwise(NS_SCALAR, metric, a, m, a, m, d, within, sigmoid, whole, m, NULL, 0, 1)) abort();
+    compare("symmetric", square, whole, sizeof(float) * (size_t)(m * m));
+    free(got), free(mirror), free(expected), free(square), free(whole);
+}
+
 static void compare_pairwise(int32_t isa, int64_t m, int64_t n, int64_t d, int32_t threads) {
     const int64_t stride = d + 3;
     float *x = random_floats((m - 1) * stride + d), *y = random_floats((n - 1) * stride + d);
     double *x_norms = doubles(m), *y_norms = doubles(n);
+    int64_t *x_times = random_times(m), *y_times = random_times(n);
     for (int64_t i = 0; i < m; i++) x[i * stride] += 2.0f;
     for (int64_t i = 0; i < n; i++) y[i * stride] += 2.0f;
     for (int32_t metric = NS_DOT; metric <= NS_EUCLIDEAN; metric++) {
         float *a = pack(x, m, d, stride, metric == NS_COSINE, threads, x_norms);
         float *b = pack(y, n, d, stride, metric == NS_COSINE, threads, y_norms);
-        float *got = floats(m * n), *mirror = floats(n * m), *expected = floats(m * n);
-        if (ns_pairwise(isa, metric, a, m, b, n, d, got, n, mirror, m, threads) != NS_OK) abort();
-        if (ns_pairwise(NS_SCALAR, metric, a, m, b, n, d, expected, n, NULL, 0, 1) != NS_OK) abort();
-        compare("pairwise", got, expected, sizeof(float) * (size_t)(m * n));
-        ns_kernels_scalar.transpose(expected, n, m, n, got, m);
-        compare("mirror", mirror, got, sizeof(float) * (size_t)(m * n));
-
-        const int64_t c = (m + NS_TILE_ROWS - 1) / NS_TILE_ROWS, all = c * (c + 1) / 2, half = all / 2;
-        float *square = floats(m * m), *whole = floats(m * m);
-        if (ns_pairwise_symmetric(isa, metric, a, m, d, 0, half, square, m, threads) != NS_OK) abort();
-        if (ns_pairwise_symmetric(isa, metric, a, m, d, half, all - half, square, m, threads) != NS_OK) abort();
-        if (ns_pairwise(NS_SCALAR, metric, a, m, a, m, d, whole, m, NULL, 0, 1) != NS_OK) abort();
-        compare("symmetric", square, whole, sizeof(float) * (size_t)(m * m));
-        free(a), free(b), free(got), free(mirror), free(expected), free(square), free(whole);
+        compare_passes(isa, metric, a, m, b, n, d, NULL, NULL, threads);
+        if (metric == NS_COSINE) {
+            const ns_temporal temporal = {x_times, y_times, 3e11};
+            const ns_sigmoid sigmoid = {10.0, 0.5};
+            compare_passes(isa, metric, a, m, b, n, d, &temporal, NULL, threads);
+            compare_passes(isa, metric, a, m, b, n, d, NULL, &sigmoid, threads);
+            compare_passes(isa, metric, a, m, b, n, d, &temporal, &sigmoid, threads);
+        }
+        free(a), free(b);
     }
-    free(x), free(y), free(x_norms), free(y_norms);
+    free(x), free(y), free(x_norms), free(y_norms), free(x_times), free(y_times);
 }
 
 /* The best others of n vectors, and the best of them for q other vectors, in slices on several threads, against scalar
@@ -214,8 +260,8 @@ static merges cluster(int32_t isa, int32_t method, const float *x, int64_t n, in
     double *norms = doubles(n), *counts = doubles(n), *sums = with_sums ? doubles(n * d) : NULL;
     float *panels = pack(x, n, d, d, 1, 2, norms), *matrix = floats(n * n);
     const int32_t metric = method == NS_WARD ? NS_SQEUCLIDEAN : NS_COSINE;
-    if (ns_pairwise_symmetric(isa, metric, panels, n, d, 0, (n + NS_TILE_ROWS - 1) / NS_TILE_ROWS *
-                              ((n + NS_TILE_ROWS - 1) / NS_TILE_ROWS + 1) / 2, matrix, n, 2) != NS_OK) abort();
+    const int64_t c = (n + NS_TILE_ROWS - 1) / NS_TILE_ROWS, all = c * (c + 1) / 2;
+    if (ns_pairwise_symmetric(isa, metric, panels, n, d, NULL, NULL, 0, all, matrix, n, 2) != NS_OK) abort();
     for (int64_t i = 0; i < n; i++) {
         counts[i] = method == NS_WEIGHTED ? 1.0 : 1.0 + (double)(i % 3);
         for (int64_t k = 0; k < d && sums; k++) sums[i * d + k] = counts[i] * (double)x[i * d + k] / norms[i];
@@ -303,8 +349,12 @@ static void refuse(void) {
     compare("NaN refused", &status, &wanted, sizeof status);
     const int32_t backwards = ns_decay(NS_SCALAR, row, row, 0, -1.0, 1), refused = NS_E_ARGUMENT;
     compare("negative time refused", &backwards, &refused, sizeof backwards);
-    const int32_t isa_status = ns_pairwise(NS_N_ISAS, NS_DOT, row, 0, row, 0, 1, row, 0, NULL, 0, 1), absent = NS_E_ISA;
+    const int32_t absent = NS_E_ISA,
+                  isa_status = ns_pairwise(NS_N_ISAS, NS_DOT, row, 0, row, 0, 1, NULL, NULL, row, 0, NULL, 0, 1);
     compare("absent ISA refused", &isa_status, &absent, sizeof absent);
+    const ns_sigmoid sigmoid = {1.0, 0.0};
+    const int32_t bent = ns_pairwise(NS_SCALAR, NS_DOT, row, 0, row, 0, 1, NULL, &sigmoid, row, 0, NULL, 0, 1);
+    compare("sigmoid of a dot product refused", &bent, &refused, sizeof bent);
 }
 
 int main(int n_arguments, char **arguments) {
@@ -321,6 +371,7 @@ int main(int n_arguments, char **arguments) {
         compare_chains(isa, 1, 3);
         compare_chains(isa, 60, 9);
         compare_chains(isa, 700, 8);
+        for (int64_t n = NS_LANES; n <= NS_TILE_ROWS; n += NS_LANES) compare_epilogues(ns_lane_table(isa), n);
         for (int64_t n = 1; n <= 97; n++) compare_bindings(isa, n, 1);
         compare_bindings(isa, 100001, 4);
         refuse();

@@ -44,7 +44,7 @@ class _Table(ctypes.Structure):
     )
 
 
-class _BindingTable(ctypes.Structure):
+class _LaneTable(ctypes.Structure):
     _fields_ = (
         ("name", ctypes.c_char_p),
         ("decay", ctypes.c_void_p),
@@ -52,6 +52,8 @@ class _BindingTable(ctypes.Structure):
         ("fan_sqrt", ctypes.c_void_p),
         ("fan_linear", ctypes.c_void_p),
         ("fan_log", ctypes.c_void_p),
+        ("fade", ctypes.c_void_p),
+        ("sigmoid", ctypes.c_void_p),
     )
 
 
@@ -99,8 +101,8 @@ class Kernels:
         return _Table.in_dll(self.library, f"ns_kernels_{self.isa}")
 
     @property
-    def binding_table(self) -> _BindingTable:
-        return _BindingTable.in_dll(self.library, f"ns_binding_kernels_{self.isa}")
+    def lane_table(self) -> _LaneTable:
+        return _LaneTable.in_dll(self.library, f"ns_lane_kernels_{self.isa}")
 
     def is_available(self) -> bool:
         """Return what the library itself says about the CPU it runs on."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from avx512_cpu import NO_YMM_STATE, NO_ZMM_STATE, EmulatedCpu, Trap, load_emulator
 from binding_checks import check_decay, check_fan_effect, check_half_life
+from epilogue_checks import check_fade, check_sigmoid
 from kernel_checks import check_row_scans, check_row_thresholds, check_tiles, check_transpose, check_vector_dot
 from kernel_library import Kernels, pack_rows
 
@@ -79,6 +80,13 @@ def test_row_thresholds_equal_scalar(avx512: Kernels, scalar: Kernels, at: str) 
 def test_binding_kernels_equal_scalar(avx512: Kernels, scalar: Kernels, check: Check, at: str) -> None:
     for n in (1, 2, 15, 16, 17, 31, 33, 97):
         check(avx512, scalar, n, at)
+
+
+@pytest.mark.parametrize("at", ["start", "end"])
+@pytest.mark.parametrize("check", [check_fade, check_sigmoid])
+def test_epilogue_kernels_equal_scalar(avx512: Kernels, scalar: Kernels, check: Check, at: str) -> None:
+    for n_panels in (1, 2, 12):
+        check(avx512, scalar, n_panels, at)
 
 
 def test_cpu_with_avx512_is_recognised(avx512: Kernels) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from binding_checks import check_decay, check_fan_effect, check_half_life
+from epilogue_checks import check_fade, check_sigmoid
 from kernel_checks import (
     assert_same_bits,
     check_row_scans,
@@ -75,6 +76,13 @@ def test_row_thresholds_equal_scalar(simd: Kernels, scalar: Kernels, at: str) ->
 def test_binding_kernels_equal_scalar(simd: Kernels, scalar: Kernels, check: Check, at: str) -> None:
     for n in (*range(1, 98), 767, 768, 769):
         check(simd, scalar, n, at)
+
+
+@pytest.mark.parametrize("at", ["start", "end"])
+@pytest.mark.parametrize("check", [check_fade, check_sigmoid])
+def test_epilogue_kernels_equal_scalar(simd: Kernels, scalar: Kernels, check: Check, at: str) -> None:
+    for n_panels in range(1, 13):
+        check(simd, scalar, n_panels, at)
 
 
 def test_scalar_scans_mean_what_they_say(scalar: Kernels) -> None:

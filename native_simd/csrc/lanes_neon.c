@@ -1,5 +1,5 @@
-/* NEON (AArch64): 4 bindings at a time. */
-#include "bindings.h"
+/* NEON (AArch64): 4 values at a time. */
+#include "lanes.h"
 
 #if defined(__aarch64__)
 #include <arm_neon.h>
@@ -39,14 +39,13 @@ static inline V at_least_one(const uint32_t *fan_out) {
     return vcvtq_f32_u32(vmaxq_u32(vld1q_u32(fan_out), vdupq_n_u32(1)));
 }
 
-static inline void half_lives(const int64_t *touched, int64_t now, double per_tick, V *whole, V *part) {
+/* whole - part = the lesser of x and MOST_HALF_LIVES */
+static inline void split(const float64x2_t *x, V *whole, V *part) {
     float32x2_t w[2], p[2];
 #pragma GCC unroll 2
     for (int h = 0; h < 2; h++) {
-        const int64x2_t t = vld1q_s64(touched + 2 * h), to = vdupq_n_s64(now);
-        const uint64x2_t n = vandq_u64(vreinterpretq_u64_s64(vsubq_s64(to, t)), vcltq_s64(t, to));
-        const float64x2_t cut = vminq_f64(vmulq_n_f64(vcvtq_f64_u64(n), per_tick), vdupq_n_f64(MOST_HALF_LIVES));
-        const float64x2_t rounder = vdupq_n_f64(ROUNDER_64), rounded = vsubq_f64(vaddq_f64(cut, rounder), rounder);
+        const float64x2_t cut = vminq_f64(x[h], vdupq_n_f64(MOST_HALF_LIVES)), rounder = vdupq_n_f64(ROUNDER_64);
+        const float64x2_t rounded = vsubq_f64(vaddq_f64(cut, rounder), rounder);
         w[h] = vcvt_f32_f64(rounded);
         p[h] = vcvt_f32_f64(vsubq_f64(rounded, cut));
     }
@@ -54,7 +53,33 @@ static inline void half_lives(const int64_t *touched, int64_t now, double per_ti
     *part = vcombine_f32(p[0], p[1]);
 }
 
-#include "bindings_lanes.h"
+static inline uint64x2_t ticks(const int64_t *from, int64_t to, const int either_way) {
+    const int64x2_t t = vld1q_s64(from), at = vdupq_n_s64(to), forward = vsubq_s64(at, t);
+    const int64x2_t otherwise = either_way ? vsubq_s64(t, at) : vdupq_n_s64(0);
+    return vreinterpretq_u64_s64(vbslq_s64(vcltq_s64(t, at), forward, otherwise));
+}
 
-const ns_binding_kernels ns_binding_kernels_neon = BINDING_KERNELS("neon");
+static inline void half_lives(const int64_t *from, int64_t to, double per_tick, const int either_way, V *whole,
+                              V *part) {
+    float64x2_t passed[2];
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; h++) passed[h] = vmulq_n_f64(vcvtq_f64_u64(ticks(from + 2 * h, to, either_way)), per_tick);
+    split(passed, whole, part);
+}
+
+static inline void units_above(V s, double midpoint, double per_unit, V *whole, V *part) {
+    const float64x2_t halves[2] = {vcvt_f64_f32(vget_low_f32(s)), vcvt_high_f64_f32(s)};
+    float64x2_t units[2];
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; h++) {
+        const float64x2_t above = vsubq_f64(halves[h], vdupq_n_f64(midpoint));
+        units[h] = vmaxq_f64(vmulq_n_f64(above, per_unit), vdupq_n_f64(-MOST_HALF_LIVES));
+    }
+    split(units, whole, part);
+}
+
+#include "bindings_lanes.h"
+#include "epilogue_lanes.h"
+
+const ns_lane_kernels ns_lane_kernels_neon = LANE_KERNELS("neon");
 #endif

@@ -1,5 +1,5 @@
-/* AVX-512F: 16 bindings at a time. */
-#include "bindings.h"
+/* AVX-512F: 16 values at a time. */
+#include "lanes.h"
 
 #if defined(__x86_64__)
 #pragma GCC push_options
@@ -46,9 +46,7 @@ static inline V at_least_one(const uint32_t *fan_out) {
 
 /* AVX-512F has no conversion from uint64: halves of 32 bits in the fractions of 2^84 and 2^52 are exact, so their sum
  * is rounded once. */
-static inline __m512d age(const int64_t *touched, int64_t now) {
-    const I t = _mm512_loadu_si512(touched), to = _mm512_set1_epi64(now);
-    const I n = _mm512_maskz_sub_epi64(_mm512_cmplt_epi64_mask(t, to), to, t);
+static inline __m512d as_float64(I n) {
     const I at_84 = _mm512_castpd_si512(_mm512_set1_pd(0x1p84)), at_52 = _mm512_castpd_si512(_mm512_set1_pd(0x1p52));
     const __m512d high = _mm512_castsi512_pd(_mm512_or_si512(_mm512_srli_epi64(n, 32), at_84));
     const __m512d low = _mm512_castsi512_pd(_mm512_mask_blend_epi32(0xaaaa, n, at_52));
@@ -60,13 +58,12 @@ static inline V join(__m256 low, __m256 high) {
     return _mm512_castpd_ps(_mm512_insertf64x4(first, _mm256_castps_pd(high), 1));
 }
 
-static inline void half_lives(const int64_t *touched, int64_t now, double per_tick, V *whole, V *part) {
+/* whole - part = the lesser of x and MOST_HALF_LIVES */
+static inline void split(const __m512d *x, V *whole, V *part) {
     __m256 w[2], p[2];
 #pragma GCC unroll 2
     for (int h = 0; h < 2; h++) {
-        const __m512d passed = _mm512_mul_pd(age(touched + 8 * h, now), _mm512_set1_pd(per_tick));
-        const __m512d cut = _mm512_min_pd(passed, _mm512_set1_pd(MOST_HALF_LIVES));
-        const __m512d rounder = _mm512_set1_pd(ROUNDER_64);
+        const __m512d cut = _mm512_min_pd(x[h], _mm512_set1_pd(MOST_HALF_LIVES)), rounder = _mm512_set1_pd(ROUNDER_64);
         const __m512d rounded = _mm512_sub_pd(_mm512_add_pd(cut, rounder), rounder);
         w[h] = _mm512_cvtpd_ps(rounded);
         p[h] = _mm512_cvtpd_ps(_mm512_sub_pd(rounded, cut));
@@ -75,8 +72,36 @@ static inline void half_lives(const int64_t *touched, int64_t now, double per_ti
     *part = join(p[0], p[1]);
 }
 
-#include "bindings_lanes.h"
+static inline I ticks(const int64_t *from, int64_t to, const int either_way) {
+    const I t = _mm512_loadu_si512(from), at = _mm512_set1_epi64(to);
+    if (!either_way) return _mm512_maskz_sub_epi64(_mm512_cmplt_epi64_mask(t, at), at, t);
+    return _mm512_sub_epi64(_mm512_max_epi64(t, at), _mm512_min_epi64(t, at));
+}
 
-const ns_binding_kernels ns_binding_kernels_avx512 = BINDING_KERNELS("avx512");
+static inline void half_lives(const int64_t *from, int64_t to, double per_tick, const int either_way, V *whole,
+                              V *part) {
+    __m512d passed[2];
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; h++)
+        passed[h] = _mm512_mul_pd(as_float64(ticks(from + 8 * h, to, either_way)), _mm512_set1_pd(per_tick));
+    split(passed, whole, part);
+}
+
+static inline void units_above(V s, double midpoint, double per_unit, V *whole, V *part) {
+    const __m256 halves[2] = {_mm512_castps512_ps256(s),
+                              _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(s), 1))};
+    __m512d units[2];
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; h++) {
+        const __m512d above = _mm512_sub_pd(_mm512_cvtps_pd(halves[h]), _mm512_set1_pd(midpoint));
+        units[h] = _mm512_max_pd(_mm512_mul_pd(above, _mm512_set1_pd(per_unit)), _mm512_set1_pd(-MOST_HALF_LIVES));
+    }
+    split(units, whole, part);
+}
+
+#include "bindings_lanes.h"
+#include "epilogue_lanes.h"
+
+const ns_lane_kernels ns_lane_kernels_avx512 = LANE_KERNELS("avx512");
 #pragma GCC pop_options
 #endif

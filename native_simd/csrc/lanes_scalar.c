@@ -1,8 +1,8 @@
-/* The reference: one binding at a time, compiled without auto-vectorisation, so that "scalar" is scalar. */
+/* The reference: one value at a time, compiled without auto-vectorisation, so that "scalar" is scalar. */
 #pragma GCC optimize("no-tree-vectorize")
 #include <math.h>
 
-#include "bindings.h"
+#include "lanes.h"
 
 enum { WIDTH = 1 };
 typedef float V;
@@ -44,14 +44,29 @@ static inline V from_bits(I n) {
 
 static inline V at_least_one(const uint32_t *fan_out) { return (float)(*fan_out ? *fan_out : 1); }
 
-static inline void half_lives(const int64_t *touched, int64_t now, double per_tick, V *whole, V *part) {
-    const double age = *touched < now ? (double)((uint64_t)now - (uint64_t)*touched) : 0.0;
-    const double passed = age * per_tick, cut = passed < MOST_HALF_LIVES ? passed : MOST_HALF_LIVES;
-    const double rounded = cut + ROUNDER_64 - ROUNDER_64;
+/* whole - part = the lesser of x and MOST_HALF_LIVES */
+static inline void split(double x, V *whole, V *part) {
+    const double cut = x < MOST_HALF_LIVES ? x : MOST_HALF_LIVES, rounded = cut + ROUNDER_64 - ROUNDER_64;
     *whole = (float)rounded;
     *part = (float)(rounded - cut);
 }
 
-#include "bindings_lanes.h"
+static inline uint64_t ticks(const int64_t *from, int64_t to, const int either_way) {
+    const uint64_t forward = (uint64_t)to - (uint64_t)*from;
+    return *from < to ? forward : either_way ? -forward : 0;
+}
 
-const ns_binding_kernels ns_binding_kernels_scalar = BINDING_KERNELS("scalar");
+static inline void half_lives(const int64_t *from, int64_t to, double per_tick, const int either_way, V *whole,
+                              V *part) {
+    split((double)ticks(from, to, either_way) * per_tick, whole, part);
+}
+
+static inline void units_above(V s, double midpoint, double per_unit, V *whole, V *part) {
+    const double units = ((double)s - midpoint) * per_unit;
+    split(units > -MOST_HALF_LIVES ? units : -MOST_HALF_LIVES, whole, part);
+}
+
+#include "bindings_lanes.h"
+#include "epilogue_lanes.h"
+
+const ns_lane_kernels ns_lane_kernels_scalar = LANE_KERNELS("scalar");

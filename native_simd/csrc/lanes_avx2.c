@@ -1,5 +1,5 @@
-/* AVX2 and FMA: 8 bindings at a time. */
-#include "bindings.h"
+/* AVX2 and FMA: 8 values at a time. */
+#include "lanes.h"
 
 #if defined(__x86_64__)
 #pragma GCC push_options
@@ -44,22 +44,19 @@ static inline V at_least_one(const uint32_t *fan_out) {
 }
 
 /* Nor one from uint64: halves of 32 bits in the fractions of 2^84 and 2^52; again one rounding. */
-static inline __m256d age(const int64_t *touched, int64_t now) {
-    const I t = _mm256_loadu_si256((const I *)touched), to = _mm256_set1_epi64x(now);
-    const I n = _mm256_and_si256(_mm256_sub_epi64(to, t), _mm256_cmpgt_epi64(to, t));
+static inline __m256d as_float64(I n) {
     const I at_84 = _mm256_castpd_si256(_mm256_set1_pd(0x1p84)), at_52 = _mm256_castpd_si256(_mm256_set1_pd(0x1p52));
     const __m256d high = _mm256_castsi256_pd(_mm256_or_si256(_mm256_srli_epi64(n, 32), at_84));
     const __m256d low = _mm256_castsi256_pd(_mm256_blend_epi32(n, at_52, 0xaa));
     return _mm256_add_pd(_mm256_sub_pd(high, _mm256_set1_pd(0x1p84 + 0x1p52)), low);
 }
 
-static inline void half_lives(const int64_t *touched, int64_t now, double per_tick, V *whole, V *part) {
+/* whole - part = the lesser of x and MOST_HALF_LIVES */
+static inline void split(const __m256d *x, V *whole, V *part) {
     __m128 w[2], p[2];
 #pragma GCC unroll 2
     for (int h = 0; h < 2; h++) {
-        const __m256d passed = _mm256_mul_pd(age(touched + 4 * h, now), _mm256_set1_pd(per_tick));
-        const __m256d cut = _mm256_min_pd(passed, _mm256_set1_pd(MOST_HALF_LIVES));
-        const __m256d rounder = _mm256_set1_pd(ROUNDER_64);
+        const __m256d cut = _mm256_min_pd(x[h], _mm256_set1_pd(MOST_HALF_LIVES)), rounder = _mm256_set1_pd(ROUNDER_64);
         const __m256d rounded = _mm256_sub_pd(_mm256_add_pd(cut, rounder), rounder);
         w[h] = _mm256_cvtpd_ps(rounded);
         p[h] = _mm256_cvtpd_ps(_mm256_sub_pd(rounded, cut));
@@ -68,8 +65,36 @@ static inline void half_lives(const int64_t *touched, int64_t now, double per_ti
     *part = _mm256_set_m128(p[1], p[0]);
 }
 
-#include "bindings_lanes.h"
+static inline I ticks(const int64_t *from, int64_t to, const int either_way) {
+    const I t = _mm256_loadu_si256((const I *)from), at = _mm256_set1_epi64x(to), forward = _mm256_sub_epi64(at, t);
+    if (!either_way) return _mm256_and_si256(forward, _mm256_cmpgt_epi64(at, t));
+    const I backward = _mm256_cmpgt_epi64(t, at);
+    return _mm256_sub_epi64(_mm256_xor_si256(forward, backward), backward);
+}
 
-const ns_binding_kernels ns_binding_kernels_avx2 = BINDING_KERNELS("avx2");
+static inline void half_lives(const int64_t *from, int64_t to, double per_tick, const int either_way, V *whole,
+                              V *part) {
+    __m256d passed[2];
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; h++)
+        passed[h] = _mm256_mul_pd(as_float64(ticks(from + 4 * h, to, either_way)), _mm256_set1_pd(per_tick));
+    split(passed, whole, part);
+}
+
+static inline void units_above(V s, double midpoint, double per_unit, V *whole, V *part) {
+    const __m128 halves[2] = {_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1)};
+    __m256d units[2];
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; h++) {
+        const __m256d above = _mm256_sub_pd(_mm256_cvtps_pd(halves[h]), _mm256_set1_pd(midpoint));
+        units[h] = _mm256_max_pd(_mm256_mul_pd(above, _mm256_set1_pd(per_unit)), _mm256_set1_pd(-MOST_HALF_LIVES));
+    }
+    split(units, whole, part);
+}
+
+#include "bindings_lanes.h"
+#include "epilogue_lanes.h"
+
+const ns_lane_kernels ns_lane_kernels_avx2 = LANE_KERNELS("avx2");
 #pragma GCC pop_options
 #endif

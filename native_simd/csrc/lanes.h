@@ -1,6 +1,7 @@
-/* What the binding kernels share: their table and the scalars of a call, worked out once in float64. */
-#ifndef NS_BINDINGS_H
-#define NS_BINDINGS_H
+/* What the kernels over lanes of values share, bindings in place and the epilogue of the pairwise pass: their table and
+ * the scalars of a call, worked out once in float64. */
+#ifndef NS_LANES_H
+#define NS_LANES_H
 
 #include "internal.h"
 
@@ -21,6 +22,16 @@ typedef struct {
     float floor;
 } ns_half_life_step;
 
+typedef struct {
+    int64_t time;
+    double per_tick;
+} ns_fade_step;
+
+/* 1 / (1 + 2^-((s - midpoint) * per_unit)) */
+typedef struct {
+    double midpoint, per_unit;
+} ns_sigmoid_step;
+
 /* One table per instruction set, of the same bits as every other. At most four arguments, no calls: the kernels run
  * on an emulated CPU as they are. */
 typedef struct {
@@ -28,17 +39,20 @@ typedef struct {
     void (*decay)(float *strengths, const float *rates, int64_t n, const ns_decay_step *step);
     void (*decay_half_life)(float *strengths, const int64_t *last_touched, int64_t n, const ns_half_life_step *step);
     void (*fan_effect[NS_N_FAN_LAWS])(float *activations, const uint32_t *fan_out, int64_t n);
-} ns_binding_kernels;
+    /* Of similarities, n a multiple of NS_LANES: what n vectors at `times` have with one at `time`, and the sigmoid. */
+    void (*fade)(float *similarities, const int64_t *times, int64_t n, const ns_fade_step *step);
+    void (*sigmoid)(float *similarities, int64_t n, const ns_sigmoid_step *step);
+} ns_lane_kernels;
 
-extern const ns_binding_kernels ns_binding_kernels_scalar;
+extern const ns_lane_kernels ns_lane_kernels_scalar;
 #if defined(__x86_64__)
-extern const ns_binding_kernels ns_binding_kernels_avx2;
-extern const ns_binding_kernels ns_binding_kernels_avx512;
+extern const ns_lane_kernels ns_lane_kernels_avx2;
+extern const ns_lane_kernels ns_lane_kernels_avx512;
 #elif defined(__aarch64__)
-extern const ns_binding_kernels ns_binding_kernels_neon;
+extern const ns_lane_kernels ns_lane_kernels_neon;
 #endif
 
 /* NULL when the instruction set is not available (dispatch.c). */
-const ns_binding_kernels *ns_binding_table(int32_t isa);
+const ns_lane_kernels *ns_lane_table(int32_t isa);
 
 #endif

@@ -1,0 +1,28 @@
+/* The kernels of the epilogue, written once over lanes. Included by the file of each instruction set (hence no include
+ * guard) after bindings_lanes.h, whose power of two they use. */
+
+static inline void fade_lanes(float *similarities, const int64_t *times, ns_fade_step step) {
+    V whole, part; /* whole - part half-lives lie between the two times */
+    half_lives(times, step.time, step.per_tick, 1, &whole, &part);
+    store(similarities, times_exp2(load(similarities), minus(splat(ROUNDER), whole), part));
+}
+
+/* 1 + 2^n is infinite from n = 128 on, and 1 up to n = -25: both ends come out as 0 and 1 without a branch. */
+static inline void sigmoid_lanes(float *similarities, ns_sigmoid_step step) {
+    V whole, part; /* x = (whole - part) ln 2 */
+    units_above(load(similarities), step.midpoint, step.per_unit, &whole, &part);
+    const V power = times_exp2(splat(1.0f), minus(splat(ROUNDER), whole), part);
+    store(similarities, quotient(splat(1.0f), plus(splat(1.0f), power)));
+}
+
+static void fade(float *similarities, const int64_t *times, int64_t n, const ns_fade_step *step) {
+    const ns_fade_step s = *step;
+    for (int64_t j = 0; j < n; j += WIDTH) fade_lanes(similarities + j, times + j, s);
+}
+
+static void sigmoid(float *similarities, int64_t n, const ns_sigmoid_step *step) {
+    const ns_sigmoid_step s = *step;
+    for (int64_t j = 0; j < n; j += WIDTH) sigmoid_lanes(similarities + j, s);
+}
+
+#define LANE_KERNELS(isa) {isa, decay, decay_half_life, {fan_sqrt, fan_linear, fan_log}, fade, sigmoid}
