@@ -23,8 +23,8 @@ class Temporal:
     """A similarity that halves with every half-life between two vectors: ``s * 2**-(abs(t_a - t_b) / half_life)``.
 
     Times are integers, so differences are exact at any distance from the epoch; Arrow's timestamps are such integers
-    already. Any tick will do, the same for all. Equal times leave a similarity as it is, to the bit; after 150
-    half-lives nothing is left.
+    already. Any tick will do, the same for all. Equal times leave a similarity as it is, to the bit; from 100
+    half-lives on nothing is left.
 
     Attributes
     ----------

@@ -56,7 +56,7 @@ def pairwise(
 
     Notes
     -----
-    A temporal cosine is off by at most ``2e-7 * exact + 2**-148``, a sigmoid by ``2.5e-7 * exact + 2**-127``, each
+    A temporal cosine is off by at most ``2e-7 * exact + 2**-99``, a sigmoid by ``2.5e-7 * exact + 2**-127``, each
     from exact arithmetic on the float32 value that it is given.
     """
     if a.d != b.d:

@@ -4,10 +4,11 @@
 static inline void fade_lanes(float *similarities, const int64_t *times, ns_fade_step step) {
     V whole, part; /* whole - part half-lives lie between the two times */
     half_lives(times, step.time, step.per_tick, 1, &whole, &part);
-    store(similarities, times_exp2(load(similarities), minus(splat(ROUNDER), whole), part));
+    const V left = zero_where(load(similarities), whole, splat(FADED));
+    store(similarities, times_exp2(left, minus(splat(ROUNDER), whole), part));
 }
 
-/* 1 + 2^n is infinite from n = 128 on, and 1 up to n = -25: both ends come out as 0 and 1 without a branch. */
+/* Both ends come out as 0 and 1 without a branch: the power is infinite from 2^128 on, and lost in 1 below 2^-24. */
 static inline void sigmoid_lanes(float *similarities, ns_sigmoid_step step) {
     V whole, part; /* x = (whole - part) ln 2 */
     units_above(load(similarities), step.midpoint, step.per_unit, &whole, &part);

@@ -22,10 +22,18 @@ typedef struct {
     float floor;
 } ns_half_life_step;
 
+/* Half-lives after which nothing is left of a cosine: its own rounding errors are far above 2^-100, and no product is
+ * a subnormal number, which takes some CPUs a hundred cycles. */
+#define FADED 100.0f
+
 typedef struct {
     int64_t time;
     double per_tick;
 } ns_fade_step;
+
+/* 1 + 2^-26 is 1 in float32, and 1 + 2^152 infinite: nothing changes beyond these. */
+#define MOST_UNITS 26.0
+#define LEAST_UNITS -152.0
 
 /* 1 / (1 + 2^-((s - midpoint) * per_unit)) */
 typedef struct {

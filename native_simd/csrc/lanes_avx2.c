@@ -51,12 +51,12 @@ static inline __m256d as_float64(I n) {
     return _mm256_add_pd(_mm256_sub_pd(high, _mm256_set1_pd(0x1p84 + 0x1p52)), low);
 }
 
-/* whole - part = the lesser of x and MOST_HALF_LIVES */
-static inline void split(const __m256d *x, V *whole, V *part) {
+/* whole - part = the lesser of x and most */
+static inline void split(const __m256d *x, double most, V *whole, V *part) {
     __m128 w[2], p[2];
 #pragma GCC unroll 2
     for (int h = 0; h < 2; h++) {
-        const __m256d cut = _mm256_min_pd(x[h], _mm256_set1_pd(MOST_HALF_LIVES)), rounder = _mm256_set1_pd(ROUNDER_64);
+        const __m256d cut = _mm256_min_pd(x[h], _mm256_set1_pd(most)), rounder = _mm256_set1_pd(ROUNDER_64);
         const __m256d rounded = _mm256_sub_pd(_mm256_add_pd(cut, rounder), rounder);
         w[h] = _mm256_cvtpd_ps(rounded);
         p[h] = _mm256_cvtpd_ps(_mm256_sub_pd(rounded, cut));
@@ -78,7 +78,7 @@ static inline void half_lives(const int64_t *from, int64_t to, double per_tick, 
 #pragma GCC unroll 2
     for (int h = 0; h < 2; h++)
         passed[h] = _mm256_mul_pd(as_float64(ticks(from + 4 * h, to, either_way)), _mm256_set1_pd(per_tick));
-    split(passed, whole, part);
+    split(passed, MOST_HALF_LIVES, whole, part);
 }
 
 static inline void units_above(V s, double midpoint, double per_unit, V *whole, V *part) {
@@ -87,9 +87,9 @@ static inline void units_above(V s, double midpoint, double per_unit, V *whole, 
 #pragma GCC unroll 2
     for (int h = 0; h < 2; h++) {
         const __m256d above = _mm256_sub_pd(_mm256_cvtps_pd(halves[h]), _mm256_set1_pd(midpoint));
-        units[h] = _mm256_max_pd(_mm256_mul_pd(above, _mm256_set1_pd(per_unit)), _mm256_set1_pd(-MOST_HALF_LIVES));
+        units[h] = _mm256_max_pd(_mm256_mul_pd(above, _mm256_set1_pd(per_unit)), _mm256_set1_pd(LEAST_UNITS));
     }
-    split(units, whole, part);
+    split(units, MOST_UNITS, whole, part);
 }
 
 #include "bindings_lanes.h"

@@ -58,12 +58,12 @@ static inline V join(__m256 low, __m256 high) {
     return _mm512_castpd_ps(_mm512_insertf64x4(first, _mm256_castps_pd(high), 1));
 }
 
-/* whole - part = the lesser of x and MOST_HALF_LIVES */
-static inline void split(const __m512d *x, V *whole, V *part) {
+/* whole - part = the lesser of x and most */
+static inline void split(const __m512d *x, double most, V *whole, V *part) {
     __m256 w[2], p[2];
 #pragma GCC unroll 2
     for (int h = 0; h < 2; h++) {
-        const __m512d cut = _mm512_min_pd(x[h], _mm512_set1_pd(MOST_HALF_LIVES)), rounder = _mm512_set1_pd(ROUNDER_64);
+        const __m512d cut = _mm512_min_pd(x[h], _mm512_set1_pd(most)), rounder = _mm512_set1_pd(ROUNDER_64);
         const __m512d rounded = _mm512_sub_pd(_mm512_add_pd(cut, rounder), rounder);
         w[h] = _mm512_cvtpd_ps(rounded);
         p[h] = _mm512_cvtpd_ps(_mm512_sub_pd(rounded, cut));
@@ -84,7 +84,7 @@ static inline void half_lives(const int64_t *from, int64_t to, double per_tick, 
 #pragma GCC unroll 2
     for (int h = 0; h < 2; h++)
         passed[h] = _mm512_mul_pd(as_float64(ticks(from + 8 * h, to, either_way)), _mm512_set1_pd(per_tick));
-    split(passed, whole, part);
+    split(passed, MOST_HALF_LIVES, whole, part);
 }
 
 static inline void units_above(V s, double midpoint, double per_unit, V *whole, V *part) {
@@ -94,9 +94,9 @@ static inline void units_above(V s, double midpoint, double per_unit, V *whole, 
 #pragma GCC unroll 2
     for (int h = 0; h < 2; h++) {
         const __m512d above = _mm512_sub_pd(_mm512_cvtps_pd(halves[h]), _mm512_set1_pd(midpoint));
-        units[h] = _mm512_max_pd(_mm512_mul_pd(above, _mm512_set1_pd(per_unit)), _mm512_set1_pd(-MOST_HALF_LIVES));
+        units[h] = _mm512_max_pd(_mm512_mul_pd(above, _mm512_set1_pd(per_unit)), _mm512_set1_pd(LEAST_UNITS));
     }
-    split(units, whole, part);
+    split(units, MOST_UNITS, whole, part);
 }
 
 #include "bindings_lanes.h"

@@ -39,12 +39,12 @@ static inline V at_least_one(const uint32_t *fan_out) {
     return vcvtq_f32_u32(vmaxq_u32(vld1q_u32(fan_out), vdupq_n_u32(1)));
 }
 
-/* whole - part = the lesser of x and MOST_HALF_LIVES */
-static inline void split(const float64x2_t *x, V *whole, V *part) {
+/* whole - part = the lesser of x and most */
+static inline void split(const float64x2_t *x, double most, V *whole, V *part) {
     float32x2_t w[2], p[2];
 #pragma GCC unroll 2
     for (int h = 0; h < 2; h++) {
-        const float64x2_t cut = vminq_f64(x[h], vdupq_n_f64(MOST_HALF_LIVES)), rounder = vdupq_n_f64(ROUNDER_64);
+        const float64x2_t cut = vminq_f64(x[h], vdupq_n_f64(most)), rounder = vdupq_n_f64(ROUNDER_64);
         const float64x2_t rounded = vsubq_f64(vaddq_f64(cut, rounder), rounder);
         w[h] = vcvt_f32_f64(rounded);
         p[h] = vcvt_f32_f64(vsubq_f64(rounded, cut));
@@ -64,7 +64,7 @@ static inline void half_lives(const int64_t *from, int64_t to, double per_tick, 
     float64x2_t passed[2];
 #pragma GCC unroll 2
     for (int h = 0; h < 2; h++) passed[h] = vmulq_n_f64(vcvtq_f64_u64(ticks(from + 2 * h, to, either_way)), per_tick);
-    split(passed, whole, part);
+    split(passed, MOST_HALF_LIVES, whole, part);
 }
 
 static inline void units_above(V s, double midpoint, double per_unit, V *whole, V *part) {
@@ -73,9 +73,9 @@ static inline void units_above(V s, double midpoint, double per_unit, V *whole, 
 #pragma GCC unroll 2
     for (int h = 0; h < 2; h++) {
         const float64x2_t above = vsubq_f64(halves[h], vdupq_n_f64(midpoint));
-        units[h] = vmaxq_f64(vmulq_n_f64(above, per_unit), vdupq_n_f64(-MOST_HALF_LIVES));
+        units[h] = vmaxq_f64(vmulq_n_f64(above, per_unit), vdupq_n_f64(LEAST_UNITS));
     }
-    split(units, whole, part);
+    split(units, MOST_UNITS, whole, part);
 }
 
 #include "bindings_lanes.h"

@@ -44,9 +44,9 @@ static inline V from_bits(I n) {
 
 static inline V at_least_one(const uint32_t *fan_out) { return (float)(*fan_out ? *fan_out : 1); }
 
-/* whole - part = the lesser of x and MOST_HALF_LIVES */
-static inline void split(double x, V *whole, V *part) {
-    const double cut = x < MOST_HALF_LIVES ? x : MOST_HALF_LIVES, rounded = cut + ROUNDER_64 - ROUNDER_64;
+/* whole - part = the lesser of x and most */
+static inline void split(double x, double most, V *whole, V *part) {
+    const double cut = x < most ? x : most, rounded = cut + ROUNDER_64 - ROUNDER_64;
     *whole = (float)rounded;
     *part = (float)(rounded - cut);
 }
@@ -58,12 +58,12 @@ static inline uint64_t ticks(const int64_t *from, int64_t to, const int either_w
 
 static inline void half_lives(const int64_t *from, int64_t to, double per_tick, const int either_way, V *whole,
                               V *part) {
-    split((double)ticks(from, to, either_way) * per_tick, whole, part);
+    split((double)ticks(from, to, either_way) * per_tick, MOST_HALF_LIVES, whole, part);
 }
 
 static inline void units_above(V s, double midpoint, double per_unit, V *whole, V *part) {
     const double units = ((double)s - midpoint) * per_unit;
-    split(units > -MOST_HALF_LIVES ? units : -MOST_HALF_LIVES, whole, part);
+    split(units > LEAST_UNITS ? units : LEAST_UNITS, MOST_UNITS, whole, part);
 }
 
 #include "bindings_lanes.h"
