@@ -5,7 +5,7 @@
  * argument. "Panels" are 16 vectors interleaved dimension by dimension: element k of vector v is
  * panels[(v / 16) * 16 * d + k * 16 + v % 16]; lanes past the last vector are zero. */
 
-enum { NS_ABI = 3 }; /* goes up with every change of this file that the typed layer depends on */
+enum { NS_ABI = 4 }; /* goes up with every change of this file that the typed layer depends on */
 
 enum {
     NS_OK = 0,
@@ -57,8 +57,8 @@ int32_t ns_pairwise(int32_t isa, int32_t metric, const float *a, int64_t m, cons
                     float *mirror, int64_t mirror_stride, int32_t threads);
 
 /* Tiles first_tile .. first_tile + n_tiles - 1 of the upper triangle of a with itself, each pair computed once and
- * written to both halves of out. Tiles are NS_TILE_ROWS square and counted row by row. a_times and
- * b_times are the same. */
+ * written to both halves of out. Tiles are NS_TILE_ROWS square and counted row by row. b_times are
+ * a_times. */
 int32_t ns_pairwise_symmetric(int32_t isa, int32_t metric, const float *a, int64_t n, int64_t d,
                               const ns_temporal *temporal, const ns_sigmoid *sigmoid, int64_t first_tile,
                               int64_t n_tiles, float *out, int64_t out_stride, int32_t threads);
