@@ -14,14 +14,16 @@ from cluster_engine.linkage.linkage import linkage
 if TYPE_CHECKING:
     from cluster_engine.dendrogram import Dendrogram
     from cluster_engine.driver import BatchReport, consolidate
+    from cluster_engine.estimator import ConceptClustering
     from cluster_engine.shards.shard import BindingShard
     from cluster_engine.store.snapshot import ConceptStore
 
-__all__ = ["BatchReport", "BindingShard", "ConceptStore", "Dendrogram", "consolidate", "linkage"]
+__all__ = ["BatchReport", "BindingShard", "ConceptClustering", "ConceptStore", "Dendrogram", "consolidate", "linkage"]
 
 _MODULES = {
     "BatchReport": "cluster_engine.driver",
     "BindingShard": "cluster_engine.shards.shard",
+    "ConceptClustering": "cluster_engine.estimator",
     "ConceptStore": "cluster_engine.store.snapshot",
     "Dendrogram": "cluster_engine.dendrogram",
     "consolidate": "cluster_engine.driver",

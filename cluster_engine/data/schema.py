@@ -166,7 +166,8 @@ def _holds_ids(data_type: pa.DataType) -> bool:
     return types.is_integer(decoded) or _is_string(decoded)
 
 
-def _holds_vectors(data_type: pa.DataType) -> bool:
+def holds_vectors(data_type: pa.DataType) -> bool:
+    """Tell whether a column of this type holds vectors: lists or one-dimensional tensors of floats."""
     if isinstance(data_type, pa.FixedShapeTensorType) and len(data_type.shape) != 1:
         return False
     return (
@@ -194,7 +195,7 @@ def _fixed_dimension(data_type: pa.DataType) -> int | None:
 
 _ACCEPTS = {
     "id": _holds_ids,
-    "vector": _holds_vectors,
+    "vector": holds_vectors,
     "time": _holds_times,
     "importance": _holds_importances,
     "text": _holds_texts,
