@@ -1,5 +1,6 @@
 /* What no method can beat, measured with the library's own kernels: the triangle of similarities that nobody looks at,
  * one pass over memory. And calls timed where they are made, without the cost of calling from Python. */
+#include <immintrin.h>
 #include <math.h>
 #include <time.h>
 
@@ -72,5 +73,47 @@ double read_s(const float *memory, int64_t n, int32_t threads) {
     reading r = {.lines = (const line *)memory, .n_lines = n / 16, .part = 1 << 14};
     const double start = now_s();
     ns_parallel(read_part, &r, (r.n_lines + r.part - 1) / r.part, threads);
+    return now_s() - start;
+}
+
+/* Fused multiply-adds that wait for nothing, in as many chains as hide their latency on two ports. */
+enum { CHAINS = 12, STEPS = 1 << 24 };
+
+typedef struct {
+    int32_t isa;
+    _Atomic int32_t kept; /* so that nothing is left out */
+} multiplying;
+
+__attribute__((target("avx2,fma"))) static float multiply_avx2(void) {
+    __m256 sums[CHAINS], a = _mm256_set1_ps(0.5f), b = _mm256_set1_ps(1.0f), all = b;
+    for (int c = 0; c < CHAINS; c++) sums[c] = _mm256_set1_ps((float)c);
+    for (int i = 0; i < STEPS; i++)
+#pragma GCC unroll 12
+        for (int c = 0; c < CHAINS; c++) sums[c] = _mm256_fmadd_ps(sums[c], a, b);
+    for (int c = 0; c < CHAINS; c++) all = _mm256_add_ps(all, sums[c]);
+    return _mm256_cvtss_f32(all);
+}
+
+__attribute__((target("avx512f"))) static float multiply_avx512(void) {
+    __m512 sums[CHAINS], a = _mm512_set1_ps(0.5f), b = _mm512_set1_ps(1.0f), all = b;
+    for (int c = 0; c < CHAINS; c++) sums[c] = _mm512_set1_ps((float)c);
+    for (int i = 0; i < STEPS; i++)
+#pragma GCC unroll 12
+        for (int c = 0; c < CHAINS; c++) sums[c] = _mm512_fmadd_ps(sums[c], a, b);
+    for (int c = 0; c < CHAINS; c++) all = _mm512_add_ps(all, sums[c]);
+    return _mm512_cvtss_f32(all);
+}
+
+static void multiply(void *context, int64_t item) {
+    multiplying *m = context;
+    (void)item;
+    m->kept += (int32_t)(m->isa == NS_AVX512 ? multiply_avx512() : multiply_avx2());
+}
+
+/* Seconds for 2 * CHAINS * STEPS operations in each lane of each thread. */
+double multiply_s(int32_t isa, int32_t threads) {
+    multiplying m = {.isa = isa};
+    const double start = now_s();
+    ns_parallel(multiply, &m, threads, threads);
     return now_s() - start;
 }

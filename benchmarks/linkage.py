@@ -1,148 +1,191 @@
-"""Linkage beside its peers: ``python -m benchmarks.linkage`` writes its section of ``results.md`` (about 15 minutes).
+"""Linkage beside its peers: ``python -m benchmarks.linkage`` writes its section of ``results.md``.
 
-``--part`` runs some parts only, ``--divide`` makes every n that many times smaller; either prints without writing.
-Every table is taken in one run: contenders take turns in one process, or follow each other where memory is measured.
+Each contender has a process of its own, for its peak of memory to be known.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import fastcluster
 import numpy as np
+from scipy.spatial.distance import squareform
 
-from benchmarks.contest import Timing, run_linkage, run_tile
-from benchmarks.machine import BLAS_CORE, describe, vector_isas, write_section
-from benchmarks.peers import DATA
+import native_simd
+from benchmarks.contest import in_process, peak_bytes, take_turns, timed
+from benchmarks.figures import Figure, of_turns
+from benchmarks.machine import RAC_PYTHON, environment, n_cpus, vector_isas
+from benchmarks.peers import CONTENDERS, DATA
+from benchmarks.suite import Part, Suite
+from cluster_engine.linkage.chain import cluster_matrix
+from cluster_engine.linkage.criterion import Criterion
+from cluster_engine.linkage.duplicates import distinct_points
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+
+    from benchmarks.contest import Contender
 
 _D = 768
-
-
-@dataclass(frozen=True)
-class Size:
-    """How much smaller than stated the benchmark is to be."""
-
-    divide: int
-
-    def __call__(self, n: int) -> int:
-        return n // self.divide
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def spread(timing: Timing, unit: str) -> str:
-    """Return the median, and the extremes where there are several turns."""
-    scale, form = {"ms": (1e3, ".2f"), "s": (1.0, ".2f")}[unit]
-    median = f"{timing.median_s * scale:{form}} {unit}"
-    if len(timing.turns_s) == 1:
-        return f"{median} (one run)"
-    return f"{median} ({min(timing.turns_s) * scale:{form}} to {max(timing.turns_s) * scale:{form}})"
+_WARM_ROWS = 300
+_TRUST = 1e-5  # relative, of sums of heights: peers take distances from a float32 product
+_ANY_ISA = ("scipy", "scikit-learn", "RAC++")  # nothing to choose: measured once, shown beside every instruction set
+_CHAINS = ("chain", "chain, certified")
+_COSINE = Criterion("average", "cosine")
 
 
 @contextmanager
-def stored(data: str, n: int) -> Iterator[Path]:
+def stored(data: str, n: int) -> Iterator[str]:
     """Write the embeddings to a file, so that making them is no part of a process that is measured."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "embeddings.npy"
         np.save(path, DATA[data](n, _D, seed=1))
-        yield path
+        yield str(path)
 
 
-def beside_peers(peers: list[str], n: int, turns: int, unit: str) -> list[list[str]]:
-    rows = []
-    for data in DATA:
-        with stored(data, n) as embeddings:
-            for isa in vector_isas():
-                timings = run_linkage(["engine", *peers], embeddings, turns, isa, together=True)
-                ours = timings["engine"]
-                cells = [f"{spread(timings[p], unit)}, {timings[p].median_s / ours.median_s:.1f}x" for p in peers]
-                rows.append([isa, data, spread(ours, unit), *cells])
-    return rows
+def contest(contender: str, embeddings: str, turns: int) -> dict[str, Any]:
+    """Let one contender cluster the embeddings."""
+    X, heights = np.load(embeddings), [0.0]
+
+    def cluster() -> None:
+        heights[0] = float(CONTENDERS[contender](X)[:, 2].sum())
+
+    CONTENDERS[contender](X[:_WARM_ROWS])
+    before = peak_bytes()
+    turns_s = take_turns({contender: timed(cluster)}, turns, warm=True)[contender]
+    return {"turns_s": turns_s, "peak_bytes": peak_bytes() - before, "heights": heights[0]}
 
 
-def thousand(size: Size) -> str:
-    n, peers = size(1_000), ["scipy", "sgemm+fastcluster"]
-    rows = beside_peers(peers, n, 7, "ms")
-    return f"### {n:,} x {_D} to dendrogram, warm (mark: 20 ms)\n\n" + table(["ISA", "data", "engine", *peers], rows)
+def contest_chain(contender: str, embeddings: str, turns: int) -> dict[str, Any]:
+    """Let one contender cluster the similarities or distances of the embeddings, which are filled in before."""
+    make = _fastcluster if contender == "fastcluster" else partial(_chain, certified=contender == _CHAINS[1])
+    turn, heights = make(np.load(embeddings))
+    before = peak_bytes()
+    turns_s = take_turns({contender: turn}, turns, warm=True)[contender]
+    return {"turns_s": turns_s, "peak_bytes": peak_bytes() - before, "heights": heights[0]}
 
 
-def tiles(size: Size) -> str:
-    rows = []
-    for isa in vector_isas():
-        for n in (512, 1_000, size(4_096)):
-            timings = run_tile(n, max(5, 20_000 // n), isa)
-            gflops = {name: 2e-9 * n * n * _D / timing.median_s for name, timing in timings.items()}
-            theirs = gflops["sgemm"]
-            ours = [f"{gflops[name]:.0f} ({gflops[name] / theirs:.2f}x)" for name in ("engine", "engine, packing too")]
-            rows.append([isa, f"{n:,} x {n:,}", *ours, f"{theirs:.0f} ({BLAS_CORE[isa]})"])
-    head = ["ISA", "tile", "engine, of packed vectors", "engine, packing too", "sgemm (OpenBLAS core)"]
-    title = f"### Pairwise cosine of {_D} dimensions, one thread, GFLOP/s (mark: 0.8x of sgemm)"
-    return f"{title}\n\n{table(head, rows)}"
+def _chain(X: np.ndarray[Any, np.dtype[np.float32]], *, certified: bool) -> tuple[Contender, list[float]]:
+    points = distinct_points(X, native_simd.norms(X, unit=True), _COSINE)
+    packed, matrix, heights = native_simd.pack(X, unit=True), np.ones((len(X), len(X)), np.float32), [0.0]
+
+    def cluster() -> None:
+        if certified:
+            heights[0] = float(cluster_matrix(matrix, _COSINE, points).heights.sum())
+        else:
+            chain = native_simd.NearestNeighbourChain(matrix, "average", points.counts)
+            heights[0] = float((1 - chain.advance(len(X))[2]).sum())
+
+    def turn() -> float:
+        native_simd.pairwise_symmetric(packed, out=matrix, threads=n_cpus())
+        return timed(cluster)()
+
+    return turn, heights
 
 
-def five_thousand(size: Size) -> str:
-    n, peers = size(5_000), ["scikit-learn", "sgemm+fastcluster"]
-    rows = beside_peers(peers, n, 3, "s")
-    title = f"### {n:,} x {_D} to dendrogram (mark: 10x of scikit-learn)"
-    return f"{title}\n\n" + table(["ISA", "data", "engine", *peers], rows)
+def _fastcluster(X: np.ndarray[Any, np.dtype[np.float32]]) -> tuple[Contender, list[float]]:
+    unit = X / np.linalg.norm(X, axis=1, keepdims=True)
+    filled = squareform(np.maximum(1 - (unit @ unit.T).astype(np.float64), 0), checks=False)
+    condensed, heights = np.ones_like(filled), [0.0]
+
+    def cluster() -> None:
+        heights[0] = float(fastcluster.linkage(condensed, "average", preserve_input=False)[:, 2].sum())
+
+    def turn() -> float:
+        np.copyto(condensed, filled)
+        return timed(cluster)()
+
+    return turn, heights
 
 
-def twenty_thousand(size: Size) -> str:
-    n, rows = size(20_000), []
-    for data in DATA:
-        with stored(data, n) as embeddings:
-            scipy = run_linkage(["scipy"], embeddings, 1, vector_isas()[-1], together=False)
-            for isa in vector_isas():
-                both = run_linkage(["sgemm+fastcluster", "engine"], embeddings, 3, isa, together=False)
-                ours, peers = both["engine"], (both["sgemm+fastcluster"], scipy["scipy"])
-                cells = [f"{spread(p, 's')}, {p.median_s / ours.median_s:.1f}x, {gigabytes(p)}" for p in peers]
-                rows.append([isa, data, f"{spread(ours, 's')}, {gigabytes(ours)}", *cells])
-    title = f"### {n:,} x {_D} to dendrogram, time and peak memory beyond the input"
-    marks = "Marks: 20x of SciPy and 2.5x of sgemm+fastcluster, in 2 GB. SciPy has no instruction set to choose."
-    return f"{title}\n\n{marks}\n\n" + table(["ISA", "data", "engine", "sgemm+fastcluster", "scipy"], rows)
-
-
-def gigabytes(timing: Timing) -> str:
-    return f"{timing.peak_bytes / 1e9:.2f} GB"
-
-
-PARTS: dict[str, Callable[[Size], str]] = {
-    "1000": thousand,
-    "tiles": tiles,
-    "5000": five_thousand,
-    "20000": twenty_thousand,
-}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", action="append", choices=PARTS)
-    parser.add_argument("--divide", type=int, default=1)
-    arguments = parser.parse_args()
-    head = (
-        "## Linkage\n\n"
-        "`python -m benchmarks.linkage`, with the extra `bench`. Average linkage under cosine, float32 embeddings in, "
-        f"dendrogram out, {len(os.sched_getaffinity(0))} threads each. `benchmarks/peers.py` makes the data (a "
-        "hierarchical mixture and i.i.d. normal vectors; seed 1) and holds the peers. Median (fastest to slowest) of "
-        "the turns; `x` is the peer's time over the engine's. OpenBLAS is told to use the row's instruction set.\n"
+def run(function: str, contender: str, embeddings: str, turns: int, isa: str) -> dict[str, Any]:
+    return in_process(
+        f"benchmarks.linkage:{function}",
+        environment(isa, n_cpus()),
+        contender=contender,
+        embeddings=embeddings,
+        turns=turns,
     )
-    parts = [PARTS[name](Size(arguments.divide)) for name in arguments.part or PARTS]
-    text = "\n\n".join([f"{head}\n{describe()}", *parts])
-    print(text)
-    if not arguments.part and arguments.divide == 1:
-        write_section("linkage", text)
 
+
+def run_rac(embeddings: str, turns: int) -> dict[str, Any]:
+    env, threads = environment(vector_isas()[-1], n_cpus()), n_cpus()
+    return in_process(
+        "benchmarks.rac:contest", env, python=RAC_PYTHON, embeddings=embeddings, turns=turns, threads=threads
+    )
+
+
+def run_any(name: str, embeddings: str, turns: int) -> dict[str, Any]:
+    return run_rac(embeddings, turns) if name == "RAC++" else run("contest", name, embeddings, turns, vector_isas()[-1])
+
+
+def beside(row: dict[str, str | int], answers: dict[str, dict[str, Any]]) -> list[Figure]:
+    """Return the figures of contenders that clustered the same, which the heights prove."""
+    heights = [answer["heights"] for answer in answers.values() if "heights" in answer]
+    assert max(heights) - min(heights) <= _TRUST * max(heights), heights
+    return [of_turns(row, name, answer["turns_s"], peak_bytes=answer["peak_bytes"]) for name, answer in answers.items()]
+
+
+def to_dendrogram(divide: int, n: int, turns: int, slow_turns: int) -> list[Figure]:
+    figures, present = [], [name for name in _ANY_ISA if name != "RAC++" or RAC_PYTHON.exists()]
+    for data in DATA:
+        with stored(data, n // divide) as embeddings:
+            others = {name: run_any(name, embeddings, slow_turns) for name in present}
+            for isa in vector_isas():
+                row: dict[str, str | int] = {"n": n // divide, "data": data, "ISA": isa, "threads": n_cpus()}
+                pair = {
+                    name: run("contest", name, embeddings, turns, isa) for name in CONTENDERS if name not in _ANY_ISA
+                }
+                figures += beside(row, pair | others)
+    return figures
+
+
+def chains(divide: int, n: int) -> list[Figure]:
+    figures = []
+    for data in DATA:
+        with stored(data, n // divide) as embeddings:
+            other = {"fastcluster": run("contest_chain", "fastcluster", embeddings, 3, vector_isas()[-1])}
+            for isa in vector_isas():
+                row: dict[str, str | int] = {"n": n // divide, "data": data, "ISA": isa, "threads": 1}
+                figures += beside(
+                    row, {name: run("contest_chain", name, embeddings, 3, isa) for name in _CHAINS} | other
+                )
+    return figures
+
+
+def _sized(n: int, turns: int, slow_turns: int, marks: str) -> Part:
+    return Part(
+        f"{n:,} x {_D} to dendrogram ({marks})", partial(to_dendrogram, n=n, turns=turns, slow_turns=slow_turns)
+    )
+
+
+SUITE = Suite(
+    "linkage",
+    "Linkage",
+    "Average linkage under cosine, float32 embeddings in, dendrogram out. `benchmarks/peers.py` makes the data (a "
+    "hierarchical mixture and i.i.d. normal vectors; seed 1) and holds the peers. Median of the turns (fastest to "
+    "slowest), the peer's time over the engine's, the peak of memory beyond the embeddings. OpenBLAS is told to use "
+    "the row's instruction set; SciPy, scikit-learn and RAC++ have none to choose and are measured once, next to the "
+    "fastest. RAC++ returns one cut and no dendrogram; here it merges everything.",
+    {
+        "1000": _sized(1_000, 7, 7, "mark: 20 ms"),
+        "5000": _sized(5_000, 3, 3, "mark: 10x of scikit-learn"),
+        "10000": _sized(10_000, 3, 1, "as above"),
+        "20000": _sized(20_000, 3, 1, "marks: 20x of SciPy and 2.5x of sgemm+fastcluster, in 2 GB"),
+        "chain 5000": Part("The chain alone, 5,000 (mark: 4x of fastcluster)", partial(chains, n=5_000)),
+        "chain 20000": Part(
+            "The chain alone, 20,000 (marks: 4x of fastcluster; memory: O(n) beyond the matrix)",
+            partial(chains, n=20_000),
+            note="On a filled float32 matrix (the engine) or condensed float64 distances (fastcluster); filling them "
+            "is not measured, and memory is what is needed beyond them. The certified chain decides in float64 and "
+            "keeps the sums of the clusters, n x d float64.",
+        ),
+    },
+)
 
 if __name__ == "__main__":
-    main()
+    SUITE.main()

@@ -1,4 +1,4 @@
-"""What the figures were taken on, and where they are written down."""
+"""What figures are taken on: the machine, the commit, the peers and how they are told which instructions to use."""
 
 from __future__ import annotations
 
@@ -13,47 +13,61 @@ import psutil
 
 import native_simd
 
-RESULTS = Path(__file__).with_name("results.md")
-PEERS = ("numpy", "scipy", "fastcluster", "scikit-learn")
+ROOT = Path(__file__).parents[1]
+PEERS = ("numpy", "scipy", "fastcluster", "scikit-learn", "faiss-cpu", "numkong", "usearch")
+RAC_PYTHON = ROOT / ".venv-rac/bin/python"
 # OpenBLAS does not know every CPU; named like this it uses the instruction set that the row is about.
 BLAS_CORE = {"avx2": "Haswell", "avx512": "SkylakeX"}
 
 
 def vector_isas() -> list[str]:
-    """Return the instruction sets of this machine that have a BLAS kernel to be compared with."""
+    """Return the instruction sets of this machine that the peers can be told to use as well."""
     return [isa for isa in native_simd.available_isas() if isa in BLAS_CORE]
 
 
-def cpu_model() -> str:
-    names = re.findall(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="ascii"))
-    return names[0] if names else platform.processor()
+def n_cpus() -> int:
+    return len(os.sched_getaffinity(0))
 
 
-def commit() -> str:
-    here = Path(__file__).parent
-    name = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
-    changes = ["git", "status", "--porcelain", "--", "../cluster_engine", "../native_simd"]
-    changed = subprocess.run(changes, cwd=here, capture_output=True, text=True, check=True).stdout
+def environment(isa: str, threads: int) -> dict[str, str]:
+    """Return the environment of a process whose libraries are to use one instruction set and so many threads."""
+    return {
+        **os.environ,
+        "CLUSTER_ENGINE_ISA": isa,
+        "FAISS_SIMD_LEVEL": isa.upper(),
+        "OMP_NUM_THREADS": str(threads),
+        "OPENBLAS_CORETYPE": BLAS_CORE[isa],
+        "OPENBLAS_NUM_THREADS": str(threads),
+    }
+
+
+def describe() -> dict[str, str]:
+    """Return the machine, the commit and the versions that figures are taken with."""
+    memory = f"{psutil.virtual_memory().total / 2**30:.0f} GiB"
+    return {
+        "machine": f"{_cpu_model()}, {n_cpus()} of {os.cpu_count()} CPUs, {memory}",
+        "ISAs": ", ".join(native_simd.available_isas()),
+        "commit": _commit(),
+        "versions": ", ".join([f"Python {platform.python_version()}", *(f"{p} {version(p)}" for p in PEERS), _rac()]),
+    }
+
+
+def _cpu_model() -> str:
+    known = dict(re.findall(r"^(.+?)\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="ascii"), re.MULTILINE))
+    if "model name" not in known:
+        return platform.processor() or platform.machine()
+    return f"{known['model name']} (family {known['cpu family']}, model {known['model']})"
+
+
+def _commit() -> str:
+    name = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
+    changes = ["git", "status", "--porcelain", "--", "cluster_engine", "native_simd"]
+    changed = subprocess.run(changes, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     return name.stdout.strip() + (" with changes" if changed else "")
 
 
-def describe() -> str:
-    """Return the machine, the commit and the peers' versions as Markdown."""
-    versions = ", ".join(f"{name} {version(name)}" for name in PEERS)
-    cpus = f"{len(os.sched_getaffinity(0))} of {os.cpu_count()} CPUs"
-    return (
-        f"- CPU: {cpu_model()}, {cpus}, {psutil.virtual_memory().total / 2**30:.0f} GiB\n"
-        f"- Instruction sets: {', '.join(native_simd.available_isas())}; in use unless a row says otherwise: "
-        f"{native_simd.active_isa()}\n"
-        f"- Commit: {commit()}; Python {platform.python_version()}, {versions}"
-    )
-
-
-def write_section(key: str, text: str) -> None:
-    """Replace one section of the results, or append it."""
-    begin, end = f"<!-- begin {key} -->", f"<!-- end {key} -->"
-    section = f"{begin}\n{text.strip()}\n{end}\n"
-    known = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else "# Measured\n\n"
-    before, found, after = known.partition(begin)
-    rest = after.partition(end)[2].lstrip("\n") if found else ""
-    RESULTS.write_text(before + section + rest, encoding="utf-8")
+def _rac() -> str:
+    if not RAC_PYTHON.exists():
+        return f"RAC++ absent (its wheel needs numpy before 2, in {RAC_PYTHON.parents[1].name}: make bench)"
+    ask = 'from importlib.metadata import version as v; print(f\'RAC++ {v("racplusplus")} with numpy {v("numpy")}\')'
+    return subprocess.run([RAC_PYTHON, "-c", ask], capture_output=True, text=True, check=True).stdout.strip()

@@ -74,7 +74,7 @@ def scikit_learn(X: NDArray[np.float32]) -> NDArray[np.float64]:
 DATA = {"mixture": mixture, "iid": iid}
 CONTENDERS: dict[str, Contender] = {
     "engine": engine,
-    "scipy": scipy_alone,
     "sgemm+fastcluster": sgemm_fastcluster,
+    "scipy": scipy_alone,
     "scikit-learn": scikit_learn,
 }

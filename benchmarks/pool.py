@@ -5,14 +5,16 @@ python -m benchmarks.pool
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 import cluster_engine as ce
 import native_simd
-from benchmarks.machine import describe, write_section
+from benchmarks.contest import take_turns, timed
+from benchmarks.figures import Figure, of_turns
+from benchmarks.machine import n_cpus
+from benchmarks.suite import Part, Suite
 from cluster_engine.config import PoolConfig
 from cluster_engine.linkage.chain import cluster_matrix
 from cluster_engine.linkage.criterion import Criterion
@@ -24,8 +26,6 @@ from cluster_engine.similarity.matrix import SharedMatrix
 from cluster_engine.similarity.tiles import TilePlan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
 COSINE = Criterion("average", "cosine")
@@ -40,46 +40,34 @@ def through_pool(pool: ShardPool, vectors: NDArray[np.float32]) -> NDArray[np.fl
         return linkage_matrix(points.expand(cluster_matrix(matrix.values, COSINE, points)), len(vectors))
 
 
-def median_ms(call: Callable[[], object], turns: int) -> float:
-    spent = []
-    for _ in range(turns):
-        start = time.perf_counter()
-        call()
-        spent.append(time.perf_counter() - start)
-    return 1000 * float(np.median(spent))
-
-
-def main() -> None:
-    rows = []
+def through_warm_pools(divide: int) -> list[Figure]:
+    figures = []
     with connected():
         for n_actors, transport in ((1, "shared"), (2, "shared"), (4, "shared"), (1, "objects")):
-            config = PoolConfig(actors_per_numa_node=n_actors, transport=transport)
-            with ShardPool(config) as pool:
+            with ShardPool(PoolConfig(actors_per_numa_node=n_actors, transport=transport)) as pool:
                 for n, turns in ((1_000, 15), (5_000, 5), (10_000, 3)):
-                    vectors = np.random.default_rng(n).standard_normal((n, DIMENSION), dtype=np.float32)
-                    assert np.array_equal(through_pool(pool, vectors), ce.linkage(vectors))
-                    pooled = median_ms(lambda x=vectors: through_pool(pool, x), turns)
-                    alone = median_ms(lambda x=vectors: ce.linkage(x), turns)
-                    rows.append(
-                        f"| {len(pool)} | {transport} | {n:,} | {pooled:.0f} | {alone:.0f} | {pooled / alone:.1f} |"
-                    )
-                    print(rows[-1], flush=True)
-    text = "\n".join(
-        [
-            "## Through a warm pool of actors",
-            "",
-            f"i.i.d. embeddings of {DIMENSION} dimensions, float32, to a dendrogram (average, cosine); medians, ms.",
-            "Results are equal to the bit. `python -m benchmarks.pool`",
-            "",
-            describe(),
-            "",
-            "| actors | tiles travel | n | pool, ms | one process, ms | ratio |",
-            "|---|---|---|---|---|---|",
-            *rows,
-        ]
-    )
-    write_section("pool", text)
+                    row: dict[str, str | int] = {"actors": n_actors, "tiles travel": transport, "n": n // divide}
+                    figures += beside(pool, row | {"ISA": native_simd.active_isa(), "threads": n_cpus()}, turns)
+    return figures
 
+
+def beside(pool: ShardPool, row: dict[str, str | int], turns: int) -> list[Figure]:
+    vectors = np.random.default_rng(1).standard_normal((int(row["n"]), DIMENSION), dtype=np.float32)
+    assert np.array_equal(through_pool(pool, vectors), ce.linkage(vectors))
+    contenders = {
+        "one process": timed(lambda: ce.linkage(vectors)),
+        "pool": timed(lambda: through_pool(pool, vectors)),
+    }
+    return [of_turns(row, name, turns_s) for name, turns_s in take_turns(contenders, turns).items()]
+
+
+SUITE = Suite(
+    "pool",
+    "Through a warm pool of actors",
+    f"i.i.d. embeddings of {DIMENSION} dimensions, float32, to a dendrogram (average, cosine): median of the turns "
+    "(fastest to slowest), and the pool's time over that of the same in one process. Results are equal to the bit.",
+    {"warm": Part("Embeddings to dendrogram", through_warm_pools)},
+)
 
 if __name__ == "__main__":
-    main()
+    SUITE.main()
