@@ -19,6 +19,7 @@ from rich.logging import RichHandler
 from cluster_engine import lookup, terminal
 from cluster_engine.concepts.hierarchy import HierarchyNode
 from cluster_engine.config import Config, load_config, parse_config
+from cluster_engine.dendrogram import Dendrogram
 from cluster_engine.doctor import examine
 from cluster_engine.driver import consolidate as run_batch
 from cluster_engine.errors import ConfigError, InputError
@@ -207,11 +208,14 @@ def show(
     dendrogram: Annotated[
         Path | None, typer.Option(help="Draw the hierarchy of the largest concepts.", metavar="FILE.png|svg|pdf")
     ] = None,
+    newick: Annotated[
+        Path | None, typer.Option(help="Write the tree of all episodes as Newick text.", metavar="FILE")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show the concepts of a store, one concept with its episodes, or the store's versions."""
-    if [concept_id is not None, history, dendrogram is not None].count(True) > 1:
-        raise ConfigError("give one of CONCEPT_ID, --history and --dendrogram")
+    if [concept_id, history or None, dendrogram or newick].count(None) < 2:
+        raise ConfigError("--dendrogram and --newick go with neither CONCEPT_ID nor --history, nor these together")
     opened = ConceptStore.open(store, version=version)
     facts = {"store": opened.uri, "version": opened.version, "slot": opened.slot}
     if history:
@@ -219,8 +223,11 @@ def show(
     elif concept_id is not None:
         _show_concept(lookup.concept_detail(opened, concept_id, limit), facts, as_json=as_json)
     else:
-        picture = {"dendrogram": str(dendrogram), "n_drawn": _draw(opened, dendrogram)} if dendrogram else {}
-        _show_concepts(opened, limit, facts | picture, as_json=as_json)
+        if dendrogram is not None:
+            facts |= {"dendrogram": str(dendrogram), "n_drawn": _draw(opened, dendrogram)}
+        if newick is not None:
+            facts |= {"newick": str(newick), "n_leaves": _write_newick(opened, newick)}
+        _show_concepts(opened, limit, facts, as_json=as_json)
 
 
 def _show_history(store: ConceptStore, facts: Record, *, as_json: bool) -> None:
@@ -253,6 +260,8 @@ def _show_concepts(store: ConceptStore, limit: int, facts: Record, *, as_json: b
     console.print(f"{len(concepts):,} of {n_concepts:,} concepts, {n_episodes:,} episodes", style="dim")
     if "dendrogram" in facts:
         console.print(f"dendrogram of {facts['n_drawn']:,} concepts: {facts['dendrogram']}", markup=False)
+    if "newick" in facts:
+        console.print(f"tree of {facts['n_leaves']:,} episodes: {facts['newick']}", markup=False)
 
 
 def _draw(store: ConceptStore, path: Path) -> int:
@@ -269,9 +278,20 @@ def _draw(store: ConceptStore, path: Path) -> int:
     nodes = [HierarchyNode(**row) for row in store.hierarchy().to_pylist()]
     heading = f"{len(concepts):,} concepts of {store.manifest.file('episodes').n_rows:,} episodes"
     try:
-        return plot.draw_dendrogram(path, concepts, nodes, heading)
+        return plot.draw_hierarchy(path, concepts, nodes, heading)
     except OSError as error:
         raise ConfigError(f"--dendrogram {path}: cannot be written: {error.strerror}") from error
+
+
+def _write_newick(store: ConceptStore, path: Path) -> int:
+    """Write the tree of all episodes and return their number."""
+    tree = Dendrogram.from_tables(store.dendrogram(), store.episodes())
+    try:
+        with path.open("w", encoding="utf-8") as file:
+            tree.to_newick(file)
+    except OSError as error:
+        raise ConfigError(f"--newick {path}: cannot be written: {error.strerror}") from error
+    return tree.n
 
 
 @app.command()

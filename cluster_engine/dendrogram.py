@@ -22,6 +22,7 @@ from cluster_engine.linkage.cut import cut_at
 from cluster_engine.linkage.invariants import as_ids, as_rows, check_merges
 from cluster_engine.linkage.leaf_order import LeafOrder, children_of, find_tops, order_leaves
 from cluster_engine.linkage.newick import newick_pieces
+from cluster_engine.linkage.outline import Outline, outline
 from cluster_engine.linkage.stability import stable_branches
 
 if TYPE_CHECKING:
@@ -171,6 +172,16 @@ class Dendrogram:
         if min_cluster_size < 2:
             raise ValueError(f"min_cluster_size must be at least 2, got {min_cluster_size}")
         return self._order.label(stable_branches(self.Z, self._order, operator.index(min_cluster_size)))
+
+    def outline(self, max_tips: int = 48, min_leaves: int = 1) -> Outline:
+        """Return the highest merges of two branches of at least `min_leaves`, so many that `max_tips` branches result.
+
+        Smaller branches are left out, and with them the merges that only add those. Of a forest with more trees than
+        `max_tips`, the largest trees. O(n + max_tips**2).
+        """
+        if max_tips < 1 or min_leaves < 1:
+            raise ValueError(f"max_tips and min_leaves must be at least 1, got {max_tips} and {min_leaves}")
+        return outline(self.Z, self._order, operator.index(max_tips), operator.index(min_leaves))
 
     def cophenetic(self, first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
         """Return the height at which leaves join, pair by pair. O((n + m) log n) for m pairs.

@@ -1,30 +1,38 @@
-"""Pictures of a concept hierarchy. Needs the ``plot`` extra.
+"""Pictures of a dendrogram, or of the hierarchy of a store's concepts. Needs the ``plot`` extra.
 
-Owns the drawing: which concepts fit on a page, where each lies, and in which colour. Refuses to know stores.
+Owns the drawing: what fits on a page, and how it looks. Refuses to know stores.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import warnings
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from matplotlib import rc_context
 from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import Polygon
 
+from cluster_engine.concepts.hierarchy import HierarchyNode
+from cluster_engine.errors import InputError
+from cluster_engine.layout import arrange, keep_concepts
+from cluster_engine.linkage.cut import cut_at
 from cluster_engine.lookup import title
 from cluster_engine.terminal import shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
 
-    from cluster_engine.concepts.hierarchy import HierarchyNode
+    from cluster_engine.dendrogram import Dendrogram
+    from cluster_engine.layout import Layout
     from cluster_engine.lookup import Record
 
 _LOG = logging.getLogger(__name__)
@@ -41,88 +49,40 @@ _TITLE_CHARACTERS = 78
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
-    """Where each name of a tree lies: the row, counted from the top, and the distance at which it begins.
+class Tip:
+    """What is drawn at the end of a row.
 
     Attributes
     ----------
-    leaves : tuple of int
-        Concepts from top to bottom.
-    rows : dict of int to float
-        By the name of a concept or node.
-    branches : dict of int to int
-        Number of the coloured branch that a name belongs to, from the top; the trunk has none.
+    height : float
+        Where the row's line ends: at a disc whose area is like `size`, or a triangle as wide as its logarithm.
+    base : float or None
+        Where the triangle ends; None for a disc.
+    size : int
+        Episodes, or leaves.
+    text : str
     """
 
-    leaves: tuple[int, ...]
-    rows: dict[int, float]
-    branches: dict[int, int]
+    height: float
+    base: float | None
+    size: int
+    text: str
 
 
-def keep_concepts(nodes: Iterable[HierarchyNode], kept: Mapping[int, int]) -> list[HierarchyNode]:
-    """Return the tree of some concepts alone: the joins between them, at the same distances. O(nodes).
+@dataclass(frozen=True, slots=True)
+class _Drawing:
+    joins: Sequence[HierarchyNode]
+    layout: Layout
+    tips: Mapping[int, Tip]
+    cut: float | None = None
 
-    Parameters
-    ----------
-    nodes : iterable of HierarchyNode
-        From the bottom up.
-    kept : mapping of int to int
-        Episodes of each concept that stays.
-    """
-    branch = {name: (name, n_episodes) for name, n_episodes in kept.items()}
-    joined = []
-    for node in nodes:
-        sides = [branch[side] for side in (node.left_id, node.right_id) if side in branch]
-        if len(sides) == 2:
-            (left, n_left), (right, n_right) = sides
-            joined.append(replace(node, left_id=left, right_id=right, n_episodes=n_left + n_right))
-            branch[node.node_id] = (node.node_id, n_left + n_right)
-        elif sides:
-            branch[node.node_id] = sides[0]
-    return joined
+    def colour(self, name: int) -> str:
+        if name not in self.layout.branches:
+            return _TRUNK_COLOUR
+        return _BRANCH_COLOURS[self.layout.branches[name] % len(_BRANCH_COLOURS)]
 
 
-def arrange(nodes: Sequence[HierarchyNode], sizes: Mapping[int, int]) -> Layout:
-    """Lay a binary tree out: one row a concept, the branch with more episodes above, each node between its two.
-
-    Parameters
-    ----------
-    nodes : sequence of HierarchyNode
-        From the bottom up; the last is the root.
-    sizes : mapping of int to int
-        Episodes of each concept.
-    """
-    joins = {node.node_id: node for node in nodes}
-    n_episodes = {**sizes, **{node.node_id: node.n_episodes for node in nodes}}
-    leaves: list[int] = []
-    waiting = [nodes[-1].node_id]
-    while waiting:  # no recursion: a chain of thousands of joins is an ordinary tree
-        name = waiting.pop()
-        if name in joins:
-            sides = (joins[name].left_id, joins[name].right_id)
-            waiting += sorted(sides, key=lambda side: (n_episodes[side], -side))
-        else:
-            leaves.append(name)
-    rows = {name: float(row) for row, name in enumerate(leaves)}
-    for node in nodes:
-        rows[node.node_id] = (rows[node.left_id] + rows[node.right_id]) / 2
-    return Layout(tuple(leaves), rows, _colour_branches(nodes, rows))
-
-
-def _colour_branches(nodes: Sequence[HierarchyNode], rows: Mapping[int, float]) -> dict[int, int]:
-    """Cut where the most branches of two concepts or more hang below; of such cuts, the highest."""
-    cuts: list[set[int]] = [set()]  # the branches that hang below, before the first join and after each
-    for node in nodes:
-        cuts.append(cuts[-1] - {node.left_id, node.right_id} | {node.node_id})
-    tops = max(reversed(cuts), key=len)
-    branches = {name: number for number, name in enumerate(sorted(tops, key=lambda name: rows[name]))}
-    for node in reversed(nodes):
-        if node.node_id in branches:
-            branches[node.left_id] = branches[node.right_id] = branches[node.node_id]
-    return branches
-
-
-def draw_dendrogram(
+def draw_hierarchy(
     path: Path, concepts: Sequence[Record], nodes: Sequence[HierarchyNode], heading: str, max_leaves: int = 48
 ) -> int:
     """Draw the tree of the largest concepts: distances as measured, one labelled row a concept.
@@ -145,19 +105,101 @@ def draw_dendrogram(
     int
         Number of concepts drawn.
     """
-    drawn = {concept["concept_id"]: concept for concept in concepts[:max_leaves]}
-    sizes = {name: concept["n_episodes"] for name, concept in drawn.items()}
+    tips = {
+        concept["concept_id"]: Tip(concept["distance"], None, concept["n_episodes"], title(concept))
+        for concept in concepts[:max_leaves]
+    }
+    sizes = {name: tip.size for name, tip in tips.items()}
     kept = keep_concepts(nodes, sizes)
-    layout = arrange(kept, sizes)
+    shown = f"all {len(concepts):,}" if len(tips) == len(concepts) else f"the {len(tips)} largest of {len(concepts):,}"
+    subtitle = f"{shown} concepts; each row has its number of episodes and the most typical one"
+    _draw(path, _Drawing(kept, arrange(kept, sizes), tips), heading, subtitle)
+    return len(tips)
+
+
+def draw_dendrogram(
+    path: Path,
+    tree: Dendrogram,
+    *,
+    cut: float | None = None,
+    texts: Sequence[str] | None = None,
+    heading: str | None = None,
+    max_branches: int = 48,
+    min_leaves: int | None = None,
+) -> int:
+    """Draw a dendrogram of any size: its highest merges, and below them one row a branch, a triangle with its leaves.
+
+    Parameters
+    ----------
+    path : Path
+        Ends with one of `FORMATS`.
+    tree : Dendrogram
+        Of a forest with more trees than rows, the largest trees are drawn.
+    cut : float, optional
+        Height of a line across; the groups below it get the colours.
+    texts : sequence of str, length n, optional
+        What the leaves say; by default their ids. A branch has the text of a leaf of its first merge.
+    heading : str, optional
+        First line of the title.
+    max_branches : int
+        Rows of the page, at least 1.
+    min_leaves : int, optional
+        Branches of fewer leaves have no row, and merges that only add those are not drawn; by default
+        ``1 + n // 1000``.
+
+    Returns
+    -------
+    int
+        Number of branches drawn.
+
+    Raises
+    ------
+    InputError
+        No tree of a forest has `min_leaves` leaves.
+    """
+    fewest = 1 + tree.n // 1000 if min_leaves is None else min_leaves
+    sketch = tree.outline(max_branches, fewest)
+    if len(sketch.tips) == 0:
+        raise InputError(f"no tree has {fewest} leaves; a lower min_leaves would draw the smaller ones")
+    base = min(0.0, *tree.Z[:1, 2].tolist(), cut if cut is not None else 0.0)
+    names = tree.ids if texts is None else texts
+    tips = {}
+    for node, leaf in zip(sketch.tips.tolist(), sketch.exemplars.tolist(), strict=True):
+        _, _, height, size = tree.Z[node - tree.n].tolist() if node >= tree.n else (0, 0, base, 1)
+        tips[node] = Tip(height, base, int(size), str(names[leaf]))
+    joins = [
+        HierarchyNode(node, left, right, float(tree.Z[node - tree.n, 2]), int(tree.Z[node - tree.n, 3]))
+        for node, left, right in sketch.joins
+    ]
+    sizes = {name: tip.size for name, tip in tips.items()}
+    layout = arrange(joins, sizes, None if cut is None else _groups_below(cut, joins, tips))
+    n_drawn = sum(sizes.values())
+    shown = f"all {tree.n:,} leaves" if n_drawn == tree.n else f"{n_drawn:,} of {tree.n:,} leaves"
+    rows = f"{len(tips)} branch{'es' * (len(tips) > 1)}"
+    small = f"; branches of fewer than {fewest:,} leaves have no row" if fewest > 1 else ""
+    groups = "" if cut is None else f"; cut at {cut:.3g} into {tree.n - cut_at(tree.Z, cut).n_merges:,} groups"
+    words = (heading or f"{tree.n:,} leaves", f"{rows} with {shown}{small}{groups}")
+    _draw(path, _Drawing(joins, layout, tips, cut), *words)
+    return len(tips)
+
+
+def _groups_below(cut: float, joins: Sequence[HierarchyNode], tips: Mapping[int, Tip]) -> set[int]:
+    heights = {name: tip.height for name, tip in tips.items()} | {node.node_id: node.distance for node in joins}
+    above = {side: node.distance for node in joins for side in (node.left_id, node.right_id)}
+    return {name for name, height in heights.items() if height <= cut < above.get(name, math.inf)}
+
+
+def _draw(path: Path, drawing: _Drawing, heading: str, subtitle: str) -> None:
     with rc_context({"font.family": "DejaVu Sans", "svg.hashsalt": "dendrogram", "svg.fonttype": "none"}):
         page = ConstrainedLayoutEngine(w_pad=0.25, h_pad=0.2)
-        figure = Figure(figsize=(13.4, 1.9 + _ROW_INCHES * len(drawn)), layout=page, facecolor="white")
+        figure = Figure(figsize=(13.4, 1.9 + _ROW_INCHES * len(drawing.tips)), layout=page, facecolor="white")
         axes = figure.add_subplot()
-        _draw_joins(axes, kept, layout, drawn)
-        _draw_leaves(axes, layout, drawn)
-        _label(axes, heading, len(drawn), len(concepts))
+        _draw_joins(axes, drawing)
+        _draw_tips(axes, drawing)
+        if drawing.cut is not None:
+            axes.axvline(drawing.cut, color=_INK, linewidth=0.9, linestyle=(0, (5, 3)), zorder=4)
+        _label(axes, heading, subtitle, len(drawing.tips))
         _save(figure, path)
-    return len(drawn)
 
 
 def _save(figure: Figure, path: Path) -> None:
@@ -172,44 +214,45 @@ def _save(figure: Figure, path: Path) -> None:
         )
 
 
-def _colour(layout: Layout, name: int) -> str:
-    if name not in layout.branches:
-        return _TRUNK_COLOUR
-    return _BRANCH_COLOURS[layout.branches[name] % len(_BRANCH_COLOURS)]
-
-
-def _draw_joins(axes: Axes, nodes: Sequence[HierarchyNode], layout: Layout, drawn: Mapping[int, Record]) -> None:
-    """Draw each join as a bracket, open towards the leaves."""
-    starts = {name: concept["distance"] for name, concept in drawn.items()}
-    starts |= {node.node_id: node.distance for node in nodes}
+def _draw_joins(axes: Axes, drawing: _Drawing) -> None:
+    """Draw each join as a bracket, open towards the tips."""
+    starts = {name: tip.height for name, tip in drawing.tips.items()}
+    starts |= {node.node_id: node.distance for node in drawing.joins}
     brackets, colours = [], []
-    for node in nodes:
-        top, bottom = (layout.rows[side] for side in (node.left_id, node.right_id))
+    for node in drawing.joins:
+        top, bottom = (drawing.layout.rows[side] for side in (node.left_id, node.right_id))
         brackets.append([(node.distance, top), (node.distance, bottom)])
-        colours.append(_colour(layout, node.node_id))
+        colours.append(drawing.colour(node.node_id))
         for side, row in ((node.left_id, top), (node.right_id, bottom)):
             brackets.append([(node.distance, row), (starts[side], row)])
-            colours.append(_colour(layout, side))
+            colours.append(drawing.colour(side))
     axes.add_collection(LineCollection(brackets, colors=colours, linewidths=1.6, capstyle="round"))
 
 
-def _draw_leaves(axes: Axes, layout: Layout, drawn: Mapping[int, Record]) -> None:
-    """Draw each concept as a disc, its area in proportion to its episodes, with its size and what it is about."""
-    largest = max(concept["n_episodes"] for concept in drawn.values())
-    for name in layout.leaves:
-        concept, row, colour = drawn[name], layout.rows[name], _colour(layout, name)
-        area = 12 + 130 * concept["n_episodes"] / largest
-        axes.scatter([concept["distance"]], [row], s=area, color=colour, edgecolors="white", linewidths=0.8, zorder=3)
-        label = axes.get_yaxis_transform()
-        size, text = f"{concept['n_episodes']:,}", shorten(title(concept), _TITLE_CHARACTERS)
-        axes.text(1.045, row, size, transform=label, ha="right", va="center", fontsize=9, color=colour, weight="bold")
-        axes.text(1.06, row, text, transform=label, va="center", fontsize=9, color=_INK, parse_math=False)
+def _draw_tips(axes: Axes, drawing: _Drawing) -> None:
+    """Draw what each row ends in, with its size and what it is about."""
+    largest = max(tip.size for tip in drawing.tips.values())
+    at = axes.get_yaxis_transform()
+    words: dict[str, Any] = {"va": "center", "fontsize": 9}
+    for name in drawing.layout.leaves:
+        tip, row, colour = drawing.tips[name], drawing.layout.rows[name], drawing.colour(name)
+        if tip.base is None:
+            area = 12 + 130 * tip.size / largest
+            axes.scatter([tip.height], [row], s=area, color=colour, edgecolors="white", linewidths=0.8, zorder=3)
+        elif tip.size > 1:
+            half = 0.42 * math.log(tip.size) / math.log(largest)
+            corners = [(tip.height, row), (tip.base, row - half), (tip.base, row + half)]
+            axes.add_patch(Polygon(corners, facecolor=to_rgba(colour, 0.7), edgecolor=colour, joinstyle="round"))
+        if largest > 1:
+            axes.text(1.045, row, f"{tip.size:,}", transform=at, ha="right", color=colour, weight="bold", **words)
+        text = shorten(tip.text, _TITLE_CHARACTERS)
+        axes.text(1.06, row, text, transform=at, color=_INK, parse_math=False, **words)
 
 
-def _label(axes: Axes, heading: str, n_drawn: int, n_concepts: int) -> None:
+def _label(axes: Axes, heading: str, subtitle: str, n_rows: int) -> None:
     axes.autoscale_view()
     axes.invert_xaxis()
-    axes.set_ylim(n_drawn - 0.4, -0.6)
+    axes.set_ylim(n_rows - 0.4, -0.6)
     axes.set_yticks([])
     axes.set_xlabel("distance at which branches join", color=_INK, fontsize=9)
     axes.tick_params(axis="x", colors=_INK, labelsize=8)
@@ -218,7 +261,5 @@ def _label(axes: Axes, heading: str, n_drawn: int, n_concepts: int) -> None:
     for side in ("left", "right", "top"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color("#c4c7cc")
-    shown = f"all {n_concepts:,}" if n_drawn == n_concepts else f"the {n_drawn} largest of {n_concepts:,}"
     axes.set_title(heading, loc="left", fontsize=13, color=_INK, weight="bold", pad=20, parse_math=False)
-    subtitle = f"{shown} concepts; each row has its number of episodes and the most typical one"
     axes.text(0, 1.005, subtitle, transform=axes.transAxes, fontsize=9, color="#5f6368", va="bottom")

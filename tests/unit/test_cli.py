@@ -84,7 +84,14 @@ def make_tables(n_concepts: int = 3, *, integer_ids: bool = False) -> dict[str, 
                 "n_episodes": pa.array([7, 9][: max(0, n_concepts - 1)], pa.int64()),
             }
         ),
-        "dendrogram": pa.table({"left": [0]}),
+        "dendrogram": pa.table(
+            {
+                "left": pa.array([0, *range(2, 9)], pa.int64()),
+                "right": pa.array([1, *range(9, 16)], pa.int64()),
+                "distance": pa.array([merge / 8 for merge in range(1, 9)], pa.float64()),
+                "n_episodes": pa.array(range(2, 10), pa.int64()),
+            }
+        ),
         "quarantine": pa.table({"file": pa.array([], pa.large_string())}),
         "report": pa.table({"engine_version": ["0"]}),
     }
@@ -179,6 +186,19 @@ class TestShow:
         assert (shown["dendrogram"], shown["n_drawn"]) == (str(path), 3)
         assert path.read_bytes().startswith(b"\x89PNG")
         assert str(path) in run(capsys, "show", "--store", store, "--dendrogram", path)[1]
+
+    def test_the_tree_of_all_episodes_is_written(
+        self, store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = tmp_path / "tree.nwk"
+        shown = answer(capsys, "show", "--store", store, "--newick", path)
+        assert (shown["newick"], shown["n_leaves"]) == (str(path), 9)
+        text = path.read_text(encoding="utf-8")
+        assert text.startswith("((((((((a:0.125,b:0.125):0.125,c:0.25):0.125,d:0.375)")
+        assert text.endswith(",i:1.0);\n")
+        assert str(path) in run(capsys, "show", "--store", store, "--newick", path)[1]
+        assert refusal(capsys, "show", "--store", store, "--newick", tmp_path / "no" / "tree.nwk")[0] == 2
+        assert refusal(capsys, "show", "--store", store, "--newick", path, 11)[0] == 2
 
     def test_what_cannot_be_shown_or_drawn_is_refused(
         self, store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -8,17 +8,21 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib import image
+from trees import grow
 
+import cluster_engine as ce
+from cluster_engine import plot
 from cluster_engine.concepts.hierarchy import HierarchyNode
-from cluster_engine.plot import arrange, draw_dendrogram, keep_concepts
+from cluster_engine.errors import InputError
+from cluster_engine.layout import arrange, keep_concepts
+from cluster_engine.plot import draw_dendrogram, draw_hierarchy
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 NODE = 10_000  # node ids begin here, concept ids below
 
@@ -115,8 +119,8 @@ def test_the_larger_branch_is_above() -> None:
 def test_a_drawing_holds_each_concept_once_as_it_is_written(tmp_path: Path) -> None:
     nodes, sizes = random_tree(12, 3)
     path = tmp_path / "tree.svg"
-    assert draw_dendrogram(path, concepts_of(sizes, "a < b & $x_{}$\n\x1b[31m"), nodes, "12 $concepts$") == 12
-    words = [text.strip() for text in ET.fromstring(path.read_text(encoding="utf-8")).itertext()]  # noqa: S314  # ours
+    assert draw_hierarchy(path, concepts_of(sizes, "a < b & $x_{}$\n\x1b[31m"), nodes, "12 $concepts$") == 12
+    words = words_of(path)
     for concept in sizes:
         assert words.count(f"a < b & $x_{concept}$ [31m") == 1
     assert "12 $concepts$" in words
@@ -127,7 +131,7 @@ def test_equal_trees_are_drawn_as_equal_bytes(tmp_path: Path) -> None:
     for suffix in ("png", "svg", "pdf"):
         files = [tmp_path / f"{name}.{suffix}" for name in ("a", "b")]
         for file in files:
-            draw_dendrogram(file, concepts_of(sizes), nodes, "nine")
+            draw_hierarchy(file, concepts_of(sizes), nodes, "nine")
         assert files[0].read_bytes() == files[1].read_bytes(), suffix
 
 
@@ -139,12 +143,56 @@ def test_thousands_of_concepts_in_one_chain_give_a_page(tmp_path: Path) -> None:
         nodes.append(HierarchyNode(NODE + concept, left, concept, concept / 5_000, n_episodes))
         left = NODE + concept
     path = tmp_path / "chain.png"
-    assert draw_dendrogram(path, concepts_of(sizes), nodes, "a chain", max_leaves=30) == 30
+    assert draw_hierarchy(path, concepts_of(sizes), nodes, "a chain", max_leaves=30) == 30
     height, width = image.imread(path).shape[:2]
     assert 0.5 < height / width < 2
 
 
+def words_of(path: Path) -> list[str]:
+    return [text.strip() for text in ET.fromstring(path.read_text(encoding="utf-8")).itertext()]  # noqa: S314  # ours
+
+
+def test_a_small_dendrogram_has_a_row_for_each_leaf(tmp_path: Path) -> None:
+    tree = ce.Dendrogram(grow(4, 30, 29, 20, -2.0).Z, [f"leaf <{leaf}>" for leaf in range(30)])
+    assert draw_dendrogram(tmp_path / "tree.svg", tree, cut=0.5) == 30
+    words = words_of(tmp_path / "tree.svg")
+    assert [words.count(f"leaf <{leaf}>") for leaf in range(30)] == [1] * 30
+    assert f"30 branches with all 30 leaves; cut at 0.5 into {tree.cut_height(0.5).max() + 1} groups" in words
+
+
+@pytest.mark.parametrize(("n_merges", "is_chain"), [(99_999, False), (99_999, True), (90_000, False)])
+def test_a_hundred_thousand_leaves_give_a_page(tmp_path: Path, n_merges: int, is_chain: bool) -> None:
+    tree = ce.Dendrogram(grow(6, 100_000, n_merges, 10_000, 0.0, is_chain=is_chain).Z, n=100_000)
+    drawn = tree.outline(20, 5)
+    texts = [f"text {leaf}" for leaf in range(tree.n)]
+    n_drawn = draw_dendrogram(tmp_path / "tree.svg", tree, texts=texts, heading="many", max_branches=20, min_leaves=5)
+    assert n_drawn == len(drawn.tips)
+    words = words_of(tmp_path / "tree.svg")
+    assert sorted(word for word in words if word.startswith("text ")) == sorted(
+        f"text {leaf}" for leaf in drawn.exemplars.tolist()
+    )
+    assert "many" in words
+    for tip in drawn.tips.tolist():
+        assert f"{len(tree.leaves(tip)):,}" in words
+
+
+def test_the_groups_of_a_cut_are_the_coloured_branches(tmp_path: Path) -> None:
+    z = [[0, 1, 0.25, 2], [2, 3, 0.5, 2], [4, 5, 0.75, 2], [6, 7, 1.0, 4], [8, 9, 1.25, 6]]
+    n_colours = {}
+    for cut in (0.1, 0.6, 0.8, 2.0):
+        draw_dendrogram(tmp_path / "tree.svg", ce.Dendrogram(z), cut=cut)
+        strokes = set(re.findall(r"stroke: (#\w{6})", (tmp_path / "tree.svg").read_text(encoding="utf-8")))
+        n_colours[cut] = len(strokes & {colour.lower() for colour in plot._BRANCH_COLOURS})
+    assert n_colours == {0.1: 6, 0.6: 4, 0.8: 3, 2.0: 1}
+
+
+def test_one_leaf_and_a_forest_without_branches(tmp_path: Path) -> None:
+    assert draw_dendrogram(tmp_path / "tree.png", ce.Dendrogram(np.empty((0, 4)))) == 1
+    with pytest.raises(InputError, match="no tree has 3 leaves"):
+        draw_dendrogram(tmp_path / "tree.png", ce.Dendrogram(np.empty((0, 4)), n=9), min_leaves=3)
+
+
 def test_signs_that_the_font_lacks_are_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     nodes, sizes = random_tree(3, 0)
-    draw_dendrogram(tmp_path / "tree.png", concepts_of(sizes, "日本語 {}"), nodes, "three")
+    draw_hierarchy(tmp_path / "tree.png", concepts_of(sizes, "日本語 {}"), nodes, "three")
     assert [bool(re.search("no sign for", record.message)) for record in caplog.records] == [True]
