@@ -4,7 +4,7 @@
 
     ClusterEngineError
     ├── ConfigError             a configuration key or value is not accepted
-    ├── InputError              the input cannot become episodes
+    ├── InputError              the input cannot become episodes; a ValueError too, as callers of NumPy expect
     │   ├── EpisodeFileError    a file cannot be read as Parquet or Arrow
     │   ├── SchemaError         a column is missing or has an unsupported type
     │   └── VectorError         a vector is not usable (names the row)
@@ -31,7 +31,7 @@ class ConfigError(ClusterEngineError):
     """A configuration key or value is not accepted."""
 
 
-class InputError(ClusterEngineError):
+class InputError(ClusterEngineError, ValueError):
     """The input cannot become episodes."""
 
 

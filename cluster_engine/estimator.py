@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
 
 import native_simd
 from cluster_engine.data.columns import as_matrix
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from sklearn.utils import Tags
 
     from cluster_engine.progress import Reporter
+
+_ROUNDING = 2.0**-20
 
 
 def _has_centers(estimator: ConceptClustering) -> bool:
@@ -57,7 +59,7 @@ class ConceptClustering(
         As `method` of :func:`cluster_engine.linkage`.
     metric : {"cosine", "dot", "euclidean", "sqeuclidean", "precomputed"}
         As in :func:`cluster_engine.linkage`: "cosine" takes no zero vectors, and "ward" needs "euclidean" or
-        "precomputed". With "precomputed", X is a square matrix of distances.
+        "precomputed". With "precomputed", X is a square matrix of distances, symmetric but for rounding.
     threads : int, optional
         Default, all CPUs that this process may use. Never changes the result.
     memory_limit : int, optional
@@ -165,7 +167,8 @@ class ConceptClustering(
         self.labels_ = np.argsort(order)[groups]
 
     def _fit_distances(self, distances: NDArray[Any]) -> None:
-        groups = self._cluster(distances)
+        check_non_negative(distances, "ConceptClustering as distances")
+        groups = self._cluster(_mirrored(distances))
         order = np.argsort(-np.bincount(groups), kind="stable")
         self.labels_ = np.argsort(order)[groups]
 
@@ -245,7 +248,6 @@ class ConceptClustering(
         """
         return self._nearest(self._checked(X))
 
-    @available_if(_has_centers)  # type: ignore[untyped-decorator]  # as above
     def transform(self, X: ArrayLike) -> NDArray[np.float32]:
         """Return the distance of each row to each centre.
 
@@ -295,13 +297,26 @@ class ConceptClustering(
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        tags.input_tags.pairwise = not _has_centers(self)
+        tags.input_tags.pairwise = tags.input_tags.positive_only = not _has_centers(self)
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
 
 
+# scikit-learn wraps both for `set_output` when the class is made, which would hide a condition inside
+for _name in ("transform", "fit_transform"):
+    setattr(ConceptClustering, _name, available_if(_has_centers)(getattr(ConceptClustering, _name)))
+
+
 def _as_rows(X: ArrayLike | pa.Array[Any] | pa.ChunkedArray[Any]) -> Any:  # noqa: ANN401  # whatever scikit-learn accepts
     return as_matrix(X) if isinstance(X, (pa.Array, pa.ChunkedArray)) else X
+
+
+def _mirrored(distances: NDArray[Any]) -> NDArray[Any]:
+    """Return the larger of each pair's two distances if they differ by rounding alone (scikit-learn's Euclidean do)."""
+    if distances.ndim != 2 or distances.shape != distances.shape[::-1] or np.array_equal(distances, distances.T):
+        return distances
+    larger = np.maximum(distances, distances.T)
+    return larger if (larger - distances).max() <= _ROUNDING * larger.max() else distances  # linkage names the pair
 
 
 def _as_float32(X: NDArray[Any]) -> NDArray[np.float32]:

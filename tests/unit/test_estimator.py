@@ -15,6 +15,7 @@ from reference import distance_matrix
 from scipy.cluster import hierarchy
 from sklearn.base import clone
 from sklearn.cluster import AgglomerativeClustering
+from sklearn.metrics import pairwise_distances
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
@@ -41,15 +42,18 @@ CHECKED = [
     {"n_clusters": 3, "metric": "euclidean"},
     {"n_clusters": 3, "metric": "sqeuclidean"},
     {"n_clusters": 3, "metric": "euclidean", "linkage": "ward"},
+    {"n_clusters": 3, "metric": "precomputed"},
 ]
+EXPECTED_FAILURES = {  # the same for scikit-learn's AgglomerativeClustering
+    "cosine": {"check_estimators_dtypes": "casts numbers below 1 to integers; a zero vector has no direction"},
+    "precomputed": {"check_clustering": "feeds vectors, not distances"},
+}
 
 
 @pytest.mark.parametrize("parameters", CHECKED)
 def test_scikit_learn_checks(parameters: dict[str, Any]) -> None:
     estimator = ce.ConceptClustering(**parameters)
-    expected = {}
-    if estimator.metric == "cosine":  # as of scikit-learn's own under cosine
-        expected["check_estimators_dtypes"] = "casts numbers below 1 to integers: a zero vector has no direction"
+    expected = EXPECTED_FAILURES.get(estimator.metric, {})
     results = check_estimator(estimator, expected_failed_checks=expected, on_fail=None, on_skip=None)
     assert [result for result in results if result["status"] == "failed"] == []
     assert {result["check_name"] for result in results if result["status"] == "xfail"} == set(expected)
@@ -111,6 +115,18 @@ def test_precomputed_distances(linkage: Method) -> None:
     )
     assert np.all(np.diff(np.bincount(ours.labels_)) <= 0)
     assert not hasattr(ours, "predict")
+    assert not hasattr(ours, "transform")
+
+
+def test_precomputed_distances_that_differ_by_rounding() -> None:
+    distances = pairwise_distances(clouds(60, 5, seed=5, dtype=np.float64))
+    assert (distances != distances.T).any()
+    ours = ce.ConceptClustering(5, metric="precomputed").fit(distances)
+    theirs = AgglomerativeClustering(5, metric="precomputed", linkage="average").fit(distances)
+    assert partition(ours.labels_) == partition(theirs.labels_)
+    distances[3, 4] += 1e-3
+    with pytest.raises(InputError, match=r"distance \(\d, 4\)"):
+        ours.fit(distances)
 
 
 def test_what_is_exactly_at_the_threshold_is_joined() -> None:
