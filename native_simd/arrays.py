@@ -9,6 +9,8 @@ import numpy as np
 from native_simd.isa import ffi, lib
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import DTypeLike, NDArray
 
     Float32Array = NDArray[np.float32]
@@ -30,11 +32,15 @@ def check_status(status: int) -> None:
         raise AssertionError(f"native call refused its arguments (status {status}): the typed layer let them through")
 
 
+def kind_of(value: object) -> str:
+    """Say what was given in place of an array."""
+    return f"{value.dtype} of shape {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
+
+
 def require_vectors(x: object, name: str) -> Float32Array:
     """Return (n, d) float32 with contiguous rows, copied only if they are not."""
     if not isinstance(x, np.ndarray) or x.dtype != np.float32 or x.ndim != 2:
-        kind = f"{x.dtype} of shape {x.shape}" if isinstance(x, np.ndarray) else type(x).__name__
-        raise TypeError(f"{name} must be a float32 array of shape (n, d), got {kind}")
+        raise TypeError(f"{name} must be a float32 array of shape (n, d), got {kind_of(x)}")
     if x.shape[1] < 1:
         raise ValueError(f"{name} must have at least one dimension, got shape {x.shape}")
     return x if rows_are_contiguous(x) else np.array(x, order="C")
@@ -51,24 +57,22 @@ def require_contiguous(array: object, dtype: DTypeLike, name: str) -> None:
     """Check an array of shape (n,) that the library reads or writes as it lies."""
     wanted = np.dtype(dtype)
     if not isinstance(array, np.ndarray) or array.dtype != wanted or array.ndim != 1:
-        kind = f"{array.dtype} of shape {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-        raise TypeError(f"{name} must be a {wanted} array of shape (n,), got {kind}")
+        raise TypeError(f"{name} must be a {wanted} array of shape (n,), got {kind_of(array)}")
     if not (array.flags.c_contiguous and array.flags.aligned):
         raise ValueError(f"{name} must be contiguous and aligned: pass numpy.ascontiguousarray({name})")
 
 
-def require_threads(threads: int) -> int:
-    """Return a number of threads, at least 1."""
-    if not isinstance(threads, int) or threads < 1:
-        raise ValueError(f"threads must be a positive integer, got {threads!r}")
-    return threads
+def require_apart(out: NDArray[np.generic], name: str, others: Mapping[str, NDArray[np.generic] | None]) -> None:
+    """Check that what a call writes overlaps nothing else that it reads or writes; interleaved rows are apart."""
+    for other_name, other in others.items():
+        if other is not None and np.shares_memory(out, other):
+            raise ValueError(f"{name} and {other_name} must not share memory")
 
 
 def require_output(out: object, shape: tuple[int, int], name: str) -> Float32Array:
     """Return an array that the library can write to: float32, this shape, contiguous rows one after the other."""
     if not isinstance(out, np.ndarray) or out.dtype != np.float32 or out.shape != shape:
-        kind = f"{out.dtype} of shape {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
-        raise TypeError(f"{name} must be a float32 array of shape {shape}, got {kind}")
+        raise TypeError(f"{name} must be a float32 array of shape {shape}, got {kind_of(out)}")
     if not (out.flags.writeable and rows_are_contiguous(out)):
         raise ValueError(f"{name} must be writeable and aligned, with contiguous rows one after the other")
     return out

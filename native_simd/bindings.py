@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from native_simd.arrays import check_status, require_contiguous, require_threads
+from native_simd.arguments import require_code, require_real, require_threads
+from native_simd.arrays import check_status, require_apart, require_contiguous
 from native_simd.isa import active_code, ffi, lib
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ def decay(strengths: NDArray[np.float32], rates: NDArray[np.float32], dt: float,
     results below 2**-126 round to subnormal numbers, and what is left after 152 half-lives is 0.
     """
     _require_pair(strengths, "strengths", rates, "rates", np.float32)
-    if not 0 <= dt <= _LARGEST_DT:
+    time = require_real(dt, "dt")
+    if not 0 <= time <= _LARGEST_DT:
         raise ValueError(f"dt must be between 0 and 2**127, got {dt!r}")
     check_status(
         lib.ns_decay(
@@ -60,7 +62,7 @@ def decay(strengths: NDArray[np.float32], rates: NDArray[np.float32], dt: float,
             ffi.from_buffer("float[]", strengths),
             ffi.from_buffer("float[]", rates),
             len(strengths),
-            float(dt),
+            time,
             require_threads(threads),
         )
     )
@@ -112,9 +114,10 @@ def decay_half_life(
         raise TypeError(f"now must be an integer, got {now!r}")
     if not _INT64.min <= now <= _INT64.max:
         raise ValueError(f"now must fit into 64 bits, got {now!r}")
-    if not half_life > 0:
+    ticks, least = require_real(half_life, "half_life"), require_real(floor, "floor")
+    if not ticks > 0:
         raise ValueError(f"half_life must be above 0, got {half_life!r}")
-    if not 0 <= floor <= _LARGEST_FLOAT32:
+    if not 0 <= least <= _LARGEST_FLOAT32:
         raise ValueError(f"floor must be at least 0 and finite in float32, got {floor!r}")
     check_status(
         lib.ns_decay_half_life(
@@ -123,8 +126,8 @@ def decay_half_life(
             ffi.from_buffer("int64_t[]", last_touched),
             len(strengths),
             int(now),
-            float(half_life),
-            float(floor),
+            ticks,
+            least,
             require_threads(threads),
         )
     )
@@ -162,12 +165,11 @@ def fan_effect(
     O(n). The relative error is at most 2e-7 where the result is not subnormal.
     """
     _require_pair(activations, "activations", fan_out, "fan_out", np.uint32)
-    if law not in _LAWS:
-        raise ValueError(f"law must be one of {', '.join(_LAWS)}, got {law!r}")
+    code = require_code(law, _LAWS, "law")
     check_status(
         lib.ns_fan_effect(
             active_code(),
-            _LAWS[law],
+            code,
             ffi.from_buffer("float[]", activations),
             ffi.from_buffer("uint32_t[]", fan_out),
             len(activations),
@@ -184,5 +186,4 @@ def _require_pair(values: NDArray[Any], name: str, others: NDArray[Any], others_
         raise ValueError(f"{name} must be writeable: the result is written to it")
     if values.shape != others.shape:
         raise TypeError(f"{others_name} must have the shape of {name}, {values.shape}, got {others.shape}")
-    if np.may_share_memory(values, others):
-        raise ValueError(f"{name} and {others_name} must not share memory")
+    require_apart(values, name, {others_name: others})

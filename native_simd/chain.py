@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from native_simd.arrays import first_row, require_output, row_stride
+from native_simd.arguments import require_code, require_integer, require_real
+from native_simd.arrays import first_row, kind_of, require_apart, require_contiguous, require_output, row_stride
 from native_simd.isa import active_code, ffi, lib
 
 if TYPE_CHECKING:
@@ -67,34 +68,32 @@ class NearestNeighbourChain:
         value_error: float | None = None,
         value_bound: float = 0.0,
     ) -> None:
-        if method not in _METHODS:
-            raise ValueError(f"method must be one of {', '.join(_METHODS)}, got {method!r}")
-        n = len(matrix)
-        self._matrix = require_output(matrix, (n, n), "matrix")
-        self._counts = np.ascontiguousarray(counts, np.float64)
-        if n < 1 or self._counts.shape != (n,) or not ((self._counts > 0) & np.isfinite(self._counts)).all():
-            raise ValueError(f"counts must hold a positive number for each of {n} leaves")
+        code = require_code(method, _METHODS, "method")
+        n = _count_leaves(matrix, counts)
         if sums is not None:
             _check_sums(sums, n, method)
+            require_apart(matrix, "matrix", {"sums": sums})
         certify = value_error is not None
         if certify and (sums is None or method not in ("average", "weighted")):
             raise ValueError("value_error needs sums and method average or weighted")
-        if not (0 <= (value_error or 0.0) < np.inf and 0 <= value_bound < np.inf):
+        error = require_real(0.0 if value_error is None else value_error, "value_error")
+        bound = require_real(value_bound, "value_bound")
+        if not (0 <= error < np.inf and 0 <= bound < np.inf):
             raise ValueError(f"value_error and value_bound must be finite and >= 0, got {value_error}, {value_bound}")
-        self._sums = sums
+        self._matrix, self._sums = matrix, sums
         self.n_leaves = n
         handle = lib.ns_chain_create(
             active_code(),
-            _METHODS[method],
+            code,
             first_row(matrix),
             n,
             row_stride(matrix),
-            ffi.from_buffer("double[]", self._counts),
+            ffi.from_buffer("double[]", counts),
             ffi.NULL if sums is None else ffi.from_buffer("double[]", sums),
             0 if sums is None else sums.shape[1],
             int(certify),
-            value_error or 0.0,
-            value_bound,
+            error,
+            bound,
         )
         if handle == ffi.NULL:
             raise MemoryError(f"no memory for the chain over {n} leaves")
@@ -110,11 +109,11 @@ class NearestNeighbourChain:
         ValueError
             The matrix is not symmetric, or off by more than ``value_error``.
         """
-        first, second = np.empty(max_merges, np.int64), np.empty(max_merges, np.int64)
-        values = np.empty(max_merges, np.float64)
+        size = min(require_integer(max_merges, "max_merges", least=0), self.n_leaves)
+        first, second, values = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.float64)
         done = lib.ns_chain_advance(
             self._handle,
-            max_merges,
+            size,
             ffi.from_buffer("int64_t[]", first),
             ffi.from_buffer("int64_t[]", second),
             ffi.from_buffer("double[]", values),
@@ -130,12 +129,29 @@ class NearestNeighbourChain:
         return ChainCounters(*_integers(values))
 
 
+def _count_leaves(matrix: Float32Array, counts: Float64Array) -> int:
+    if not isinstance(matrix, np.ndarray) or matrix.ndim != 2:
+        raise TypeError(f"matrix must be a float32 array of shape (n, n), got {kind_of(matrix)}")
+    n = len(matrix)
+    require_output(matrix, (n, n), "matrix")
+    require_contiguous(counts, np.float64, "counts")
+    if n < 1 or len(counts) != n or not ((counts > 0) & np.isfinite(counts)).all():
+        raise ValueError(f"counts must hold a positive number for each of {n} leaves")
+    return n
+
+
 def _check_sums(sums: Float64Array, n: int, method: str) -> None:
     if method in ("complete", "single"):
         raise ValueError(f"method {method} has no use for sums")
-    good = sums.dtype == np.float64 and sums.ndim == 2 and len(sums) == n and sums.shape[1] > 0
+    good = (
+        isinstance(sums, np.ndarray)
+        and sums.dtype == np.float64
+        and sums.ndim == 2
+        and len(sums) == n
+        and sums.shape[1] > 0
+    )
     if not (good and sums.flags.c_contiguous and sums.flags.writeable and sums.flags.aligned):
-        raise ValueError(f"sums must be a writeable C-contiguous float64 array of {n} rows")
+        raise ValueError(f"sums must be a writeable C-contiguous float64 array of {n} rows, got {kind_of(sums)}")
 
 
 def _integers(values: Sequence[int]) -> list[int]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from native_simd.arrays import check_status, require_threads
+from native_simd.arguments import require_threads
+from native_simd.arrays import check_status
 from native_simd.isa import active_code, ffi, lib
+from native_simd.packing import require_packed
 from native_simd.pairs import Metric, count_tiles, metric_code, require_tiles, require_unit
-from native_simd.ranking import empty_lists, ranked, require_k
+from native_simd.ranking import empty_lists, ranked, require_k, require_rankable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,17 +62,20 @@ class NeighbourPass:
     """
 
     def __init__(self, packed: PackedVectors, k: int, metric: Metric = "cosine") -> None:
+        require_packed(packed, "packed")
         require_unit(metric, packed)
+        require_rankable(packed.n)
+        k = require_k(k)
         self._packed, self._metric = packed, metric
         n_others = max(packed.n - 1, 0)
-        self._n_kept = min(require_k(k), n_others)
+        self._n_kept = min(k, n_others)
         self._lists = empty_lists(packed.n, min(k + 1, n_others))  # one more than is asked for: the bound
         self.n_tiles = count_tiles(packed.n)
 
     def run(self, tiles: tuple[int, int] | None = None, threads: int = 1) -> None:
         """Compute tiles ``first`` to ``stop`` (exclusive) of :attr:`n_tiles`, all of them by default."""
         first, stop = require_tiles(tiles, self._packed.n)
-        require_threads(threads)
+        threads = require_threads(threads)
         if not self._lists.size:
             return
         check_status(

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from native_simd.arrays import allocate_aligned, check_status, first_row, require_threads, require_vectors, row_stride
+from native_simd.arguments import require_flag, require_integer, require_threads
+from native_simd.arrays import (
+    allocate_aligned,
+    check_status,
+    first_row,
+    kind_of,
+    require_contiguous,
+    require_vectors,
+    row_stride,
+)
 from native_simd.isa import ffi, lib
 
 if TYPE_CHECKING:
@@ -60,8 +69,20 @@ class PackedVectors:
     d: int
     unit: bool
 
+    def __post_init__(self) -> None:
+        n, d = require_integer(self.n, "n", least=0), require_integer(self.d, "d", least=1)
+        require_flag(self.unit, "unit")
+        for name, array, dtype, size in (
+            ("panels", self.panels, np.float32, -(-n // LANES) * LANES * d),
+            ("norms", self.norms, np.float64, n),
+        ):
+            require_contiguous(array, dtype, name)
+            if len(array) != size:
+                raise ValueError(f"{name} of {n} vectors of {d} dimensions must have {size} elements, got {len(array)}")
+
     def rows(self, start: int, stop: int) -> PackedVectors:
         """Return a view of rows ``start:stop``; ``start`` must be a multiple of 16."""
+        start, stop = require_integer(start, "start"), require_integer(stop, "stop")
         if start % LANES or not 0 <= start <= stop <= self.n:
             raise ValueError(f"rows {start}:{stop} of {self.n} are not a range that starts at a panel")
         end = -(-stop // LANES) * LANES
@@ -90,6 +111,7 @@ def pack(vectors: Float32Array, *, unit: bool = False, threads: int = 1) -> Pack
     """
     x = require_vectors(vectors, "vectors")
     n, d = x.shape
+    unit = require_flag(unit, "unit")
     panels = allocate_aligned(-(-n // LANES) * LANES * d)
     norms_ = _packed(x, panels, unit=unit, threads=threads)
     return PackedVectors(panels, norms_, n, d, unit)
@@ -109,7 +131,14 @@ def norms(vectors: Float32Array, *, unit: bool = False, threads: int = 1) -> Flo
     RowError
         As :func:`pack`.
     """
-    return _packed(require_vectors(vectors, "vectors"), None, unit=unit, threads=threads)
+    return _packed(require_vectors(vectors, "vectors"), None, unit=require_flag(unit, "unit"), threads=threads)
+
+
+def require_packed(value: object, name: str) -> PackedVectors:
+    """Return vectors that were packed."""
+    if not isinstance(value, PackedVectors):
+        raise TypeError(f"{name} must be PackedVectors, got {kind_of(value)}: pass native_simd.pack({name})")
+    return value
 
 
 def _packed(x: Float32Array, panels: Float32Array | None, *, unit: bool, threads: int) -> Float64Array:

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from native_simd.arrays import check_status, first_row, require_output, require_threads, row_stride
+from native_simd.arguments import require_code, require_integer, require_pair, require_threads
+from native_simd.arrays import check_status, first_row, require_apart, require_output, row_stride
 from native_simd.epilogue import require_epilogue, sigmoid_pointer, symmetric_temporal_pointer, temporal_pointer
 from native_simd.isa import active_code, ffi, lib
-from native_simd.packing import PackedVectors, pack
+from native_simd.packing import PackedVectors, pack, require_packed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,17 +55,27 @@ def pairwise(
     mirror : ndarray of float32, shape (b.n, a.n), optional
         Receives the transpose.
 
+    Raises
+    ------
+    TypeError, ValueError
+        An argument does not fit, or ``out``, ``mirror`` and the panels overlap; then nothing is written.
+
     Notes
     -----
     A temporal cosine is off by at most ``2e-7 * exact + 2**-99``, a sigmoid by ``2.5e-7 * exact + 2**-127``, each
     from exact arithmetic on the float32 value that it is given.
     """
+    require_packed(a, "a"), require_packed(b, "b")
     if a.d != b.d:
         raise ValueError(f"a has {a.d} dimensions and b has {b.d}")
     require_unit(metric, a, b)
     require_epilogue(metric, temporal, sigmoid)
     out = require_output(out, (a.n, b.n), "out")
     reverse = None if mirror is None else require_output(mirror, (b.n, a.n), "mirror")
+    panels = {"the panels of a": a.panels, "the panels of b": b.panels}
+    require_apart(out, "out", {"mirror": reverse, **panels})
+    if reverse is not None:
+        require_apart(reverse, "mirror", panels)
     check_status(
         lib.ns_pairwise(
             active_code(),
@@ -105,10 +116,17 @@ def pairwise_symmetric(
         Both halves are written.
     tiles : (int, int), optional
         Compute only tiles ``first`` to ``stop`` (exclusive) of :func:`count_tiles`, to pass in slices.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument does not fit, or ``out`` overlaps the panels; then nothing is written.
     """
+    require_packed(a, "a")
     require_unit(metric, a)
     require_epilogue(metric, temporal, sigmoid)
     out = require_output(out, (a.n, a.n), "out")
+    require_apart(out, "out", {"the panels of a": a.panels})
     first, stop = require_tiles(tiles, a.n)
     check_status(
         lib.ns_pairwise_symmetric(
@@ -130,13 +148,15 @@ def pairwise_symmetric(
 
 def count_tiles(n: int) -> int:
     """Return the number of tiles of the upper triangle of an (n, n) matrix."""
-    rows = -(-n // TILE_ROWS)
+    rows = -(-require_integer(n, "n", least=0) // TILE_ROWS)
     return rows * (rows + 1) // 2
 
 
 def require_tiles(tiles: tuple[int, int] | None, n: int) -> tuple[int, int]:
     """Return a range of tiles of an (n, n) matrix, all of them for None."""
-    first, stop = tiles if tiles is not None else (0, count_tiles(n))
+    if tiles is None:
+        return 0, count_tiles(n)
+    first, stop = (require_integer(tile, "tiles") for tile in require_pair(tiles, "tiles"))
     if not 0 <= first <= stop <= count_tiles(n):
         raise ValueError(f"tiles {first}:{stop} are outside 0:{count_tiles(n)}")
     return first, stop
@@ -190,9 +210,7 @@ def similarity(
 
 def metric_code(metric: str) -> int:
     """Return the library's number of a metric."""
-    if metric not in _METRICS:
-        raise ValueError(f"metric must be one of {', '.join(_METRICS)}, got {metric!r}")
-    return _METRICS[metric]
+    return require_code(metric, _METRICS, "metric")
 
 
 def require_unit(metric: str, *packed: PackedVectors) -> None:

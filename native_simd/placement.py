@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from native_simd.arguments import require_flag
 from native_simd.isa import ffi, lib
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _BITS_PER_WORD = 64
 # Linux has at most 1024 nodes (MAX_NUMNODES), and refuses to write a policy into a smaller mask than it uses.
 _READ_WORDS = 1024 // _BITS_PER_WORD
+_MASK_BITS = 8 * 4096  # it reads a mask of a page at most
 # Bits 13 to 15 of the mode are MPOL_F_* flags, not part of its number.
 _MODE_NUMBER = (1 << 13) - 1
 
@@ -70,8 +72,14 @@ class MemoryPolicy:
     nodes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.mode, MemoryMode):
+            raise TypeError(f"mode must be a MemoryMode, got {self.mode!r}")
+        if not isinstance(self.nodes, tuple) or not all(isinstance(node, int) for node in self.nodes):
+            raise TypeError(f"nodes must be a tuple of int, got {self.nodes!r}")
         if self.nodes != tuple(sorted(set(self.nodes))) or min(self.nodes, default=0) < 0:
             raise ValueError(f"nodes must be ascending, distinct and not negative, got {self.nodes}")
+        if max(self.nodes, default=0) >= _MASK_BITS:
+            raise ValueError(f"nodes must be below {_MASK_BITS}, got {self.nodes}")
 
 
 class CpuNode(NamedTuple):
@@ -95,8 +103,8 @@ def set_memory_policy(policy: MemoryPolicy) -> None:
         EINVAL when no node of the policy has memory that this process's cpuset allows, EPERM when a seccomp
         filter forbids the call, ENOSYS when the kernel is built without NUMA.
     """
-    words, n_words = _mask(policy.nodes)
-    _check(lib.ns_mempolicy_set(_MODES.index(policy.mode), words, n_words), "set_mempolicy")
+    mode, words, n_words = _encode(policy)
+    _check(lib.ns_mempolicy_set(mode, words, n_words), "set_mempolicy")
 
 
 def get_memory_policy() -> MemoryPolicy:
@@ -142,9 +150,10 @@ def bind_memory(array: NDArray[Any], policy: MemoryPolicy, *, move: bool) -> Non
     ValueError
         When the array is not contiguous.
     """
-    words, n_words = _mask(policy.nodes)
+    mode, words, n_words = _encode(policy)
+    move = require_flag(move, "move")
     address = ffi.cast("void *", _address(array))
-    code = lib.ns_memory_bind(address, array.nbytes, _MODES.index(policy.mode), words, n_words, int(move))
+    code = lib.ns_memory_bind(address, array.nbytes, mode, words, n_words, int(move))
     _check(code, "mbind")
 
 
@@ -196,15 +205,20 @@ def current_cpu_node() -> CpuNode:
     return CpuNode(cpu[0], node[0])
 
 
-def _mask(nodes: tuple[int, ...]) -> tuple[Any, int]:
-    n_words = max(nodes, default=-1) // _BITS_PER_WORD + 1
+def _encode(policy: MemoryPolicy) -> tuple[int, Any, int]:
+    """Return a policy as the kernel takes it: mode, words of the mask, and their number."""
+    if not isinstance(policy, MemoryPolicy):
+        raise TypeError(f"policy must be a MemoryPolicy, got {policy!r}")
+    n_words = max(policy.nodes, default=-1) // _BITS_PER_WORD + 1
     words = ffi.new("uint64_t[]", n_words)
-    for node in nodes:
+    for node in policy.nodes:
         words[node // _BITS_PER_WORD] |= 1 << node % _BITS_PER_WORD
-    return words, n_words
+    return _MODES.index(policy.mode), words, n_words
 
 
 def _address(array: NDArray[Any]) -> int:
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"array must be a numpy array, got {type(array).__name__}")
     if not (array.flags.c_contiguous or array.flags.f_contiguous):
         raise ValueError(f"the pages of a strided array are not its own; pass a contiguous one, got {array.strides=}")
     return int(array.ctypes.data)

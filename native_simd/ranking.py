@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import operator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from native_simd.arguments import require_integer
 from native_simd.arrays import check_status
 from native_simd.isa import ffi, lib
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_MOST_CANDIDATES = 2**32 - 1
+
 
 def require_k(k: int) -> int:
     """Return a number of candidates to keep, at least 1."""
-    if operator.index(k) < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
-    return k
+    return require_integer(k, "k", least=1)
+
+
+def require_rankable(n: int) -> None:
+    """Check that a number of candidates fits into the 32 bits of their indices."""
+    if n > _MOST_CANDIDATES:
+        raise ValueError(f"at most 2**32 - 1 vectors can be ranked, got {n}")
 
 
 def empty_lists(n: int, width: int) -> NDArray[np.uint64]:

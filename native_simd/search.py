@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from native_simd.arrays import check_status, first_row, require_threads, require_vectors, row_stride
+from native_simd.arguments import require_threads
+from native_simd.arrays import check_status, first_row, kind_of, require_vectors, row_stride
 from native_simd.isa import active_code, ffi, lib
 from native_simd.packing import PackedVectors, norms, pack
 from native_simd.pairs import require_unit
-from native_simd.ranking import require_k
+from native_simd.ranking import require_k, require_rankable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,6 +52,7 @@ def top_k(
     rows, packed = require_vectors(queries, "queries"), _unit(vectors, threads)
     q, d = rows.shape
     _require_same_dimension(d, packed)
+    require_rankable(packed.n)
     n_kept = min(require_k(k), packed.n)
     ids, similarities = np.empty((q, n_kept), np.int64), np.empty((q, n_kept), np.float32)
     status = lib.ns_top_k(
@@ -91,8 +93,7 @@ def batch_similarity(query: Float32Array, centroids: Float32Array | PackedVector
         The query or a centroid is not finite or zero.
     """
     if not isinstance(query, np.ndarray) or query.dtype != np.float32 or query.ndim != 1:
-        kind = f"{query.dtype} of shape {query.shape}" if isinstance(query, np.ndarray) else type(query).__name__
-        raise TypeError(f"query must be a float32 array of shape (d,), got {kind}")
+        raise TypeError(f"query must be a float32 array of shape (d,), got {kind_of(query)}")
     packed = _unit(centroids, 1)
     _require_same_dimension(len(query), packed)
     row = query if query.flags.c_contiguous and query.flags.aligned else np.array(query)
