@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from native_simd.arguments import require_code, require_integer, require_pair, require_threads
-from native_simd.arrays import check_status, first_row, require_apart, require_output, row_stride
+from native_simd.arrays import check_status, first_row, require_apart, require_output, require_vectors, row_stride
 from native_simd.epilogue import require_epilogue, sigmoid_pointer, symmetric_temporal_pointer, temporal_pointer
 from native_simd.isa import active_code, ffi, lib
 from native_simd.packing import PackedVectors, pack, require_packed
@@ -201,8 +201,10 @@ def similarity(
     ``g(d) = d u / (1 - d u)``, ``u = 2**-24`` (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed.,
     section 3.1).
     """
+    metric_code(metric)
     unit = metric == "cosine"
-    packed_a, packed_b = pack(a, unit=unit, threads=threads), pack(b, unit=unit, threads=threads)
+    rows_a, rows_b = require_vectors(a, "a"), require_vectors(b, "b")
+    packed_a, packed_b = pack(rows_a, unit=unit, threads=threads), pack(rows_b, unit=unit, threads=threads)
     result = np.empty((packed_a.n, packed_b.n), np.float32) if out is None else out
     pairwise(packed_a, packed_b, metric=metric, temporal=temporal, sigmoid=sigmoid, out=result, threads=threads)
     return result

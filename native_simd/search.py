@@ -49,9 +49,10 @@ def top_k(
     -----
     Exhaustive: O(q m d) time, and memory for ``q k`` candidates beside the panels.
     """
-    rows, packed = require_vectors(queries, "queries"), _unit(vectors, threads)
+    rows, packed = require_vectors(queries, "queries"), _unit(vectors, "vectors", threads)
     q, d = rows.shape
-    _require_same_dimension(d, packed)
+    if d != packed.d:
+        raise ValueError(f"queries have {d} dimensions and vectors have {packed.d}")
     require_rankable(packed.n)
     n_kept = min(require_k(k), packed.n)
     ids, similarities = np.empty((q, n_kept), np.int64), np.empty((q, n_kept), np.float32)
@@ -94,8 +95,9 @@ def batch_similarity(query: Float32Array, centroids: Float32Array | PackedVector
     """
     if not isinstance(query, np.ndarray) or query.dtype != np.float32 or query.ndim != 1:
         raise TypeError(f"query must be a float32 array of shape (d,), got {kind_of(query)}")
-    packed = _unit(centroids, 1)
-    _require_same_dimension(len(query), packed)
+    packed = _unit(centroids, "centroids", 1)
+    if len(query) != packed.d:
+        raise ValueError(f"query has {len(query)} dimensions and centroids have {packed.d}")
     row = query if query.flags.c_contiguous and query.flags.aligned else np.array(query)
     out = np.empty(packed.n, np.float32)
     status = lib.ns_batch_similarity(
@@ -112,13 +114,8 @@ def batch_similarity(query: Float32Array, centroids: Float32Array | PackedVector
     return out
 
 
-def _unit(vectors: Float32Array | PackedVectors, threads: int) -> PackedVectors:
-    packed = vectors if isinstance(vectors, PackedVectors) else pack(vectors, unit=True, threads=threads)
-    if not packed.unit:
-        require_unit("cosine", packed)
-    return packed
-
-
-def _require_same_dimension(d: int, vectors: PackedVectors) -> None:
-    if d != vectors.d:
-        raise ValueError(f"queries have {d} dimensions and vectors have {vectors.d}")
+def _unit(vectors: Float32Array | PackedVectors, name: str, threads: int) -> PackedVectors:
+    if not isinstance(vectors, PackedVectors):
+        return pack(require_vectors(vectors, name), unit=True, threads=threads)
+    require_unit("cosine", vectors)
+    return vectors

@@ -125,8 +125,14 @@ def test_no_vectors_are_no_work() -> None:
     ],
 )
 def test_vectors_must_be_a_float32_matrix(vectors: Any, error: type[Exception]) -> None:  # noqa: ANN401 - misuse
-    for call in (native_simd.pack, native_simd.norms, lambda x: native_simd.similarity(x, ONES)):
-        with pytest.raises(error, match="vectors must"):
+    for call, name in (
+        (native_simd.pack, "vectors"),
+        (native_simd.norms, "vectors"),
+        (lambda x: native_simd.similarity(x, ONES), "a"),
+        (lambda x: native_simd.similarity(ONES, x), "b"),
+        (lambda x: native_simd.batch_similarity(ONES[0], x), "centroids"),
+    ):
+        with pytest.raises(error, match=f"^{name} must"):
             call(vectors)
 
 

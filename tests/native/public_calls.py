@@ -1,0 +1,151 @@
+"""Every public call of the native library with good arguments, for tests that spoil them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import native_simd
+from native_simd import placement
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+X = np.random.default_rng(0).standard_normal((21, 5)).astype(np.float32)
+UNIT, RAW = native_simd.pack(X, unit=True), native_simd.pack(X)
+PACKS = [
+    UNIT,
+    RAW,
+    RAW.rows(16, 21),
+    native_simd.pack(X[:0], unit=True),
+    native_simd.pack(X[:, :4], unit=True),
+    native_simd.pack(np.concatenate([X, X]), unit=True),
+]
+
+
+@dataclass(frozen=True)
+class Call:
+    """A public call, its good arguments made anew, and those among them that it writes."""
+
+    function: Callable[..., Any]
+    make: Callable[[], dict[str, Any]]
+    written: tuple[str, ...] = ()
+    aliases: dict[str, str] = field(default_factory=dict)  # what an error may say instead of the name
+
+
+def floats(*shape: int) -> NDArray[np.float32]:
+    return np.full(shape, -7.5, np.float32)
+
+
+def whole_chain(**arguments: Any) -> object:  # noqa: ANN401 - arguments of the call
+    chain = native_simd.NearestNeighbourChain(**arguments)
+    merges = chain.advance(100)
+    assert len(merges[0]) == chain.n_leaves - 1
+    assert ((merges[0] >= 0) & (merges[0] < merges[1]) & (merges[1] < chain.n_leaves)).all()
+    return *merges, chain.counters()
+
+
+def square() -> NDArray[np.float32]:
+    return native_simd.similarity(X, X)
+
+
+def chain_sums() -> NDArray[np.float64]:
+    return X.astype(np.float64) / native_simd.norms(X)[:, None]
+
+
+CALLS = {
+    "pack": Call(native_simd.pack, lambda: {"vectors": X, "unit": True, "threads": 2}),
+    "norms": Call(native_simd.norms, lambda: {"vectors": X, "unit": False, "threads": 1}),
+    "PackedVectors": Call(
+        native_simd.PackedVectors,
+        lambda: {"panels": RAW.panels, "norms": RAW.norms, "n": 21, "d": 5, "unit": False},
+        aliases={"n": "panels|norms", "d": "panels|norms"},
+    ),
+    "rows": Call(UNIT.rows, lambda: {"start": 0, "stop": 9}, aliases={"start": "rows", "stop": "rows"}),
+    "pairwise": Call(
+        native_simd.pairwise,
+        lambda: {"a": UNIT, "b": UNIT, "metric": "dot", "out": floats(21, 21), "mirror": floats(21, 21), "threads": 2},
+        ("out", "mirror"),
+        {"a": "out|mirror|unit=True", "b": "out|mirror|unit=True"},
+    ),
+    "pairwise_symmetric": Call(
+        native_simd.pairwise_symmetric,
+        lambda: {"a": UNIT, "metric": "cosine", "out": floats(21, 21), "tiles": (0, 1), "threads": 2},
+        ("out",),
+        {"a": "out|tiles|unit=True"},
+    ),
+    "count_tiles": Call(native_simd.count_tiles, lambda: {"n": 400}),
+    "similarity": Call(
+        native_simd.similarity,
+        lambda: {"a": X, "b": X, "metric": "euclidean", "out": floats(21, 21), "threads": 1},
+        ("out",),
+        {"a": "out", "b": "out"},
+    ),
+    "neighbours": Call(
+        native_simd.neighbours,
+        lambda: {"packed": UNIT, "k": 3, "metric": "cosine", "threads": 2},
+        aliases={"packed": "unit=True"},
+    ),
+    "run": Call(native_simd.NeighbourPass(UNIT, 3).run, lambda: {"tiles": (0, 1), "threads": 1}),
+    "top_k": Call(
+        native_simd.top_k,
+        lambda: {"queries": X, "vectors": UNIT, "k": 3, "threads": 1},
+        aliases={"vectors": "unit=True"},
+    ),
+    "batch_similarity": Call(
+        native_simd.batch_similarity,
+        lambda: {"query": X[0], "centroids": UNIT},
+        aliases={"centroids": "unit=True"},
+    ),
+    "decay": Call(
+        native_simd.decay,
+        lambda: {"strengths": floats(21), "rates": abs(X[:, 0]), "dt": 1.5, "threads": 1},
+        ("strengths",),
+    ),
+    "decay_half_life": Call(
+        native_simd.decay_half_life,
+        lambda: {
+            "strengths": floats(21),
+            "last_touched": np.arange(21),
+            "now": 20,
+            "half_life": 3.0,
+            "floor": 0.1,
+            "threads": 1,
+        },
+        ("strengths",),
+    ),
+    "fan_effect": Call(
+        native_simd.fan_effect,
+        lambda: {"activations": floats(21), "fan_out": np.arange(21, dtype=np.uint32), "law": "log", "threads": 1},
+        ("activations",),
+    ),
+    "NearestNeighbourChain": Call(
+        whole_chain,
+        lambda: {
+            "matrix": square(),
+            "method": "average",
+            "counts": np.ones(21),
+            "sums": chain_sums(),
+            "value_error": 1e-5,
+            "value_bound": 1.0,
+        },
+        aliases={"matrix": "counts|sums", "method": "sums", "sums": "value_error|matrix"},
+    ),
+    "advance": Call(
+        lambda max_merges: native_simd.NearestNeighbourChain(square(), "single", np.ones(21)).advance(max_merges),
+        lambda: {"max_merges": 5},
+    ),
+    "MemoryPolicy": Call(placement.MemoryPolicy, lambda: {"mode": placement.MemoryMode.BIND, "nodes": (0,)}),
+    "set_memory_policy": Call(
+        placement.set_memory_policy, lambda: {"policy": placement.MemoryPolicy(placement.MemoryMode.DEFAULT)}
+    ),
+    "bind_memory": Call(
+        placement.bind_memory,
+        lambda: {"array": X, "policy": placement.MemoryPolicy(placement.MemoryMode.DEFAULT), "move": False},
+    ),
+    "page_nodes": Call(placement.page_nodes, lambda: {"array": X}),
+}
