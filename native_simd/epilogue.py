@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from native_simd.arguments import require_real
 from native_simd.arrays import require_contiguous
 from native_simd.isa import ffi
 
@@ -48,7 +49,7 @@ class Temporal:
     times_b: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
-        if not self.half_life > 0:
+        if not require_real(self.half_life, "half_life") > 0:
             raise ValueError(f"half_life must be above 0, got {self.half_life!r}")
         require_contiguous(self.times_a, np.int64, "times_a")
         if self.times_b is not None:
@@ -76,14 +77,18 @@ class Sigmoid:
     midpoint: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.slope < math.inf:
+        if not 0 < require_real(self.slope, "slope") < math.inf:
             raise ValueError(f"slope must be above 0 and finite, got {self.slope!r}")
-        if not math.isfinite(self.midpoint):
+        if not math.isfinite(require_real(self.midpoint, "midpoint")):
             raise ValueError(f"midpoint must be finite, got {self.midpoint!r}")
 
 
 def require_epilogue(metric: str, temporal: Temporal | None, sigmoid: Sigmoid | None) -> None:
     """Check that an epilogue, if any, follows cosines."""
+    if not isinstance(temporal, Temporal | None):
+        raise TypeError(f"temporal must be a Temporal, got {temporal!r}")
+    if not isinstance(sigmoid, Sigmoid | None):
+        raise TypeError(f"sigmoid must be a Sigmoid, got {sigmoid!r}")
     if metric != "cosine" and (temporal is not None or sigmoid is not None):
         raise ValueError(f'temporal and sigmoid follow metric "cosine", got {metric!r}')
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -58,7 +58,7 @@ def pairwise(
     Raises
     ------
     TypeError, ValueError
-        An argument does not fit, or ``out``, ``mirror`` and the panels overlap; then nothing is written.
+        An argument does not fit, or ``out`` or ``mirror`` overlaps another array; then nothing is written.
 
     Notes
     -----
@@ -72,10 +72,10 @@ def pairwise(
     require_epilogue(metric, temporal, sigmoid)
     out = require_output(out, (a.n, b.n), "out")
     reverse = None if mirror is None else require_output(mirror, (b.n, a.n), "mirror")
-    panels = {"the panels of a": a.panels, "the panels of b": b.panels}
-    require_apart(out, "out", {"mirror": reverse, **panels})
+    inputs = _inputs(temporal, a=a, b=b)
+    require_apart(out, "out", {"mirror": reverse, **inputs})
     if reverse is not None:
-        require_apart(reverse, "mirror", panels)
+        require_apart(reverse, "mirror", inputs)
     check_status(
         lib.ns_pairwise(
             active_code(),
@@ -120,13 +120,13 @@ def pairwise_symmetric(
     Raises
     ------
     TypeError, ValueError
-        An argument does not fit, or ``out`` overlaps the panels; then nothing is written.
+        An argument does not fit, or ``out`` overlaps another array; then nothing is written.
     """
     require_packed(a, "a")
     require_unit(metric, a)
     require_epilogue(metric, temporal, sigmoid)
     out = require_output(out, (a.n, a.n), "out")
-    require_apart(out, "out", {"the panels of a": a.panels})
+    require_apart(out, "out", _inputs(temporal, a=a))
     first, stop = require_tiles(tiles, a.n)
     check_status(
         lib.ns_pairwise_symmetric(
@@ -144,6 +144,14 @@ def pairwise_symmetric(
             require_threads(threads),
         )
     )
+
+
+def _inputs(temporal: Temporal | None, **packed: PackedVectors) -> dict[str, NDArray[Any] | None]:
+    """Return the arrays that a pass reads, by what an error calls them."""
+    inputs: dict[str, NDArray[Any] | None] = {f"the panels of {name}": each.panels for name, each in packed.items()}
+    if temporal is not None:
+        inputs |= {"times_a": temporal.times_a, "times_b": temporal.times_b}
+    return inputs
 
 
 def count_tiles(n: int) -> int:

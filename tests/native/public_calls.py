@@ -72,11 +72,35 @@ CALLS = {
         ("out", "mirror"),
         {"a": "out|mirror|unit=True", "b": "out|mirror|unit=True"},
     ),
+    "pairwise with an epilogue": Call(
+        native_simd.pairwise,
+        lambda: {
+            "a": UNIT,
+            "b": UNIT,
+            "metric": "cosine",
+            "temporal": native_simd.Temporal(9.0, np.arange(21), np.arange(21)),
+            "sigmoid": native_simd.Sigmoid(4.0, 0.5),
+            "out": floats(21, 21),
+        },
+        ("out",),
+        {"a": "out|unit=True", "b": "out|unit=True", "metric": "temporal", "temporal": "times_b"},
+    ),
+    "Temporal": Call(
+        native_simd.Temporal, lambda: {"half_life": 1.0, "times_a": np.arange(21), "times_b": np.arange(21)}
+    ),
+    "Sigmoid": Call(native_simd.Sigmoid, lambda: {"slope": 1.0, "midpoint": 0.5}),
     "pairwise_symmetric": Call(
         native_simd.pairwise_symmetric,
-        lambda: {"a": UNIT, "metric": "cosine", "out": floats(21, 21), "tiles": (0, 1), "threads": 2},
+        lambda: {
+            "a": UNIT,
+            "metric": "cosine",
+            "temporal": native_simd.Temporal(9.0, np.arange(21)),
+            "out": floats(21, 21),
+            "tiles": (0, 1),
+            "threads": 2,
+        },
         ("out",),
-        {"a": "out|tiles|unit=True"},
+        {"a": "out|tiles|unit=True", "metric": "temporal", "temporal": "times_a|times_b"},
     ),
     "count_tiles": Call(native_simd.count_tiles, lambda: {"n": 400}),
     "similarity": Call(

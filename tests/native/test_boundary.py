@@ -17,10 +17,10 @@ import pytest
 from hostile_arguments import SCALARS, distortions, layouts
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from public_calls import CALLS, PACKS, RAW, X, floats, whole_chain
+from public_calls import CALLS, PACKS, RAW, UNIT, X, floats, whole_chain
 
 import native_simd
-from native_simd import placement
+from native_simd import Sigmoid, Temporal, placement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SPARE_BYTES = 2**32
+LOCAL = placement.MemoryPolicy(placement.MemoryMode.LOCAL)
 ANY_FLOATS = st.floats(width=32) | st.sampled_from([0.0, 1.0, np.nan, np.inf, -np.inf])
 
 
@@ -59,7 +60,8 @@ def example(tmp_path: Path) -> Iterator[Callable[[str], None]]:
 def replacements(good: object) -> st.SearchStrategy[tuple[str, Any]]:
     if isinstance(good, np.ndarray):
         return layouts(good) | distortions(good)
-    others = [*PACKS, X, X[0], placement.MemoryPolicy(placement.MemoryMode.LOCAL)]
+    times = np.arange(5)
+    others = [*PACKS, X, X[0], Temporal(1.0, times), Temporal(1.0, times, times), Sigmoid(1.0, 0.0), LOCAL]
     return (SCALARS | st.sampled_from(others)).map(lambda value: ("another", value))
 
 
@@ -179,6 +181,12 @@ def overlaps() -> dict[str, Callable[[], object]]:
         "out and the panels of b": lambda: native_simd.pairwise(two, writable, metric="dot", out=within),
         "mirror and the panels of a": lambda: native_simd.pairwise(
             writable, two, metric="dot", out=floats(21, 2), mirror=within
+        ),
+        "out and times_b": lambda: native_simd.pairwise(
+            UNIT,
+            UNIT,
+            temporal=Temporal(1.0, np.arange(21), memory.view(np.int64).reshape(-1)[:21]),
+            out=memory.view(np.float32)[:, :21],
         ),
         "matrix and sums": lambda: native_simd.NearestNeighbourChain(
             memory.view(np.float32)[:, :21], "average", np.ones(21), sums=memory
