@@ -19,7 +19,7 @@
 
 #include "internal.h"
 
-enum { COMPACT_MIN = 256, PREFETCH_AHEAD = 96, DOT_LANES = 16, N_COUNTERS = 4 };
+enum { COMPACT_MIN = 256, PREFETCH_AHEAD = 96, N_COUNTERS = 4 };
 enum { SCANS, COMPARED, FETCHED, COMPACTIONS };
 
 struct ns_chain {
@@ -50,36 +50,14 @@ struct ns_chain {
     int64_t counters[N_COUNTERS];
 };
 
-static double sums_dot(const double *a, const double *b, int64_t d) {
-    double lanes[DOT_LANES] = {0};
-    int64_t k = 0;
-    for (; k + DOT_LANES <= d; k += DOT_LANES)
-        for (int l = 0; l < DOT_LANES; l++) lanes[l] += a[k + l] * b[k + l];
-    for (int l = 0; k + l < d; l++) lanes[l] += a[k + l] * b[k + l];
-    for (int width = DOT_LANES / 2; width; width /= 2)
-        for (int l = 0; l < width; l++) lanes[l] += lanes[l + width];
-    return lanes[0];
-}
-
-static double centroid_sqdistance(const double *a, double a_weight, const double *b, double b_weight, int64_t d) {
-    double lanes[DOT_LANES] = {0};
-    for (int64_t k = 0; k < d; k++) {
-        const double t = a[k] / a_weight - b[k] / b_weight;
-        lanes[k % DOT_LANES] += t * t;
-    }
-    for (int width = DOT_LANES / 2; width; width /= 2)
-        for (int l = 0; l < width; l++) lanes[l] += lanes[l + width];
-    return lanes[0];
-}
-
 /* The similarity of two living clusters from their sums, in float64; symmetric in its arguments to the bit. */
 static double exact(const ns_chain *s, int32_t a, int32_t b) {
     if (a > b) { const int32_t t = a; a = b; b = t; }
     const double *x = s->sums + (int64_t)s->representative[a] * s->d;
     const double *y = s->sums + (int64_t)s->representative[b] * s->d;
-    if (s->method != NS_WARD) return sums_dot(x, y, s->d) / (s->weight[a] * s->weight[b]);
+    if (s->method != NS_WARD) return ns_sums_dot(x, y, s->d) / (s->weight[a] * s->weight[b]);
     return -2.0 * s->weight[a] * s->weight[b] / (s->weight[a] + s->weight[b]) *
-           centroid_sqdistance(x, s->weight[a], y, s->weight[b], s->d);
+           ns_centroid_sqdistance(x, s->weight[a], y, s->weight[b], s->d);
 }
 
 static float *row_of(const ns_chain *s, int64_t slot) { return s->matrix + slot * s->stride; }

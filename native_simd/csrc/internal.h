@@ -60,6 +60,10 @@ int32_t ns_unit_rows(const float *rows, int64_t n, int64_t d, int64_t stride, fl
 void ns_vector_similarities(const ns_kernels *kernels, const float *unit, const float *panels, int64_t n, int64_t d,
                             float *out);
 
+/* Float64 arithmetic on sums of clusters (exact.c): the inner product, and the squared distance of the means. */
+double ns_sums_dot(const double *a, const double *b, int64_t d);
+double ns_centroid_sqdistance(const double *a, double a_weight, const double *b, double b_weight, int64_t d);
+
 /* Place number t of a triangle of n lines that is counted line by line, line l having n - l places (pairwise.c). */
 void ns_triangle_place(int64_t n, int64_t t, int64_t *line, int64_t *place);
 

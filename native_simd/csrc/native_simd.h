@@ -129,3 +129,50 @@ int32_t ns_top_k(int32_t isa, const float *queries, int64_t q, int64_t stride, c
 
 /* out[j] = cosine of vector j of the n, packed with normalize = 1, with one query of d elements; NS_E_ROW as above. */
 int32_t ns_batch_similarity(int32_t isa, const float *query, const float *vectors, int64_t n, int64_t d, float *out);
+
+/* Agglomeration without a matrix, from the lists of ns_neighbours: exact, decided in float64. Methods: NS_AVERAGE
+ * (metrics NS_DOT, NS_COSINE, NS_SQEUCLIDEAN), NS_WEIGHTED (NS_DOT, NS_COSINE), NS_WARD (NS_SQEUCLIDEAN). */
+typedef struct ns_agglomeration ns_agglomeration;
+
+enum { NS_N_AGGLOMERATION_COUNTERS = 6 };
+
+/* rows: n x d float32, row i at rows + i * stride, divided by divisors[i] (NULL: as they are); both are read until the
+ * end. panels: the same, packed; they are overwritten by means of clusters. weights: of the leaves, > 0. lists: of
+ * ns_neighbours under the metric, width + 1 candidates a row. Merges below the similarity `cut` are not made.
+ * max_norm: of all vectors. Returns NULL if memory is short. */
+ns_agglomeration *ns_agglomeration_create(int32_t isa, int32_t method, int32_t metric, const float *rows, int64_t n,
+                                          int64_t d, int64_t stride, const double *divisors, const double *weights,
+                                          float *panels, const uint64_t *lists, int64_t width, double max_norm,
+                                          double cut);
+
+/* Performs up to max_merges merges, while more than n_enough clusters are left; returns how many. Merge t joins the
+ * clusters whose smallest leaves are first[t] < second[t]. Stops early where rescans are asked for: *n_queries of them,
+ * else 0. */
+int64_t ns_agglomeration_advance(ns_agglomeration *agglomeration, int64_t max_merges, int64_t n_enough, int64_t *first,
+                                 int64_t *second, double *similarity, int64_t *n_queries);
+
+/* Brings the panels up to date: the means of the living clusters, *n_columns of them, and one term for each (Ward: the
+ * weight; average under NS_SQEUCLIDEAN: the spread). */
+void ns_agglomeration_columns(ns_agglomeration *agglomeration, int64_t *n_columns, const float **panels,
+                              const float **terms);
+
+/* Packs the means of the queries into panels (n_queries rounded up to NS_LANES), and their terms. */
+void ns_agglomeration_queries(ns_agglomeration *agglomeration, float *panels, float *terms);
+
+/* Offers n vectors (columns first_column, ...) to the lists of q queries, by the similarity of clusters. */
+int32_t ns_rank_clusters(int32_t isa, int32_t method, int32_t metric, const float *queries, const float *query_terms,
+                         int64_t q, const float *panels, const float *terms, int64_t n, int64_t d,
+                         int64_t first_column, uint64_t *lists, int64_t width, int32_t threads);
+
+/* Takes the ranked lists of the queries, width + 2 places each, over all columns as they were last brought up to
+ * date. */
+int32_t ns_agglomeration_answer(ns_agglomeration *agglomeration, const uint64_t *lists);
+
+/* The living clusters that are not retired by the cut, ascending; with their sums (n_living x d) and weights.
+ * leaves alone if sums is NULL. Returns their number. */
+int64_t ns_agglomeration_living(ns_agglomeration *agglomeration, int64_t *leaves, double *sums, double *weights);
+
+/* nearest neighbours found, similarities computed in float64, rescans, similarities computed by rescans, ties settled
+ * by exhaustion, restarts of all chains */
+void ns_agglomeration_counters(const ns_agglomeration *agglomeration, int64_t *counters);
+void ns_agglomeration_destroy(ns_agglomeration *agglomeration);

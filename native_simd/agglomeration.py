@@ -1,0 +1,234 @@
+"""Exact agglomeration from candidate lists, without a matrix.
+
+Owns the clusters, their lists and their sums. Refuses to know where rescans are computed: they go out as packed means and
+come back as ranked lists.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from native_simd.arrays import check_status, pointer, require_threads, row_stride
+from native_simd.isa import active_code, ffi, lib
+from native_simd.packing import LANES
+from native_simd.pairs import Metric, metric_code
+from native_simd.ranking import empty_lists
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from native_simd.packing import PackedVectors
+
+    Float32Array = NDArray[np.float32]
+    Float64Array = NDArray[np.float64]
+
+ReducibleMethod = Literal["average", "weighted", "ward"]
+
+_METHODS: dict[str, int] = {"average": lib.NS_AVERAGE, "weighted": lib.NS_WEIGHTED, "ward": lib.NS_WARD}
+
+
+@dataclass(frozen=True, slots=True)
+class AgglomerationCounters:
+    """Work done: nearest neighbours found, similarities computed in float64 and in float32 by rescans, and more.
+
+    Attributes
+    ----------
+    searches : int
+        Nearest neighbours asked for.
+    compared : int
+        Similarities computed in float64.
+    rescans : int
+        Clusters compared with all others, because their lists were not certain.
+    rescanned : int
+        Similarities that rescans computed, in float32.
+    exhausted : int
+        Rescans that left too many candidates too near to each other for a list.
+    restarts : int
+        Times that all chains were given up: roundings made them wait for each other. Expected to be 0.
+    """
+
+    searches: int
+    compared: int
+    rescans: int
+    rescanned: int
+    exhausted: int
+    restarts: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterPanels:
+    """Means of clusters in panels of 16, and what else their similarity needs.
+
+    Attributes
+    ----------
+    panels : ndarray of float32
+        As of :class:`native_simd.PackedVectors`.
+    terms : ndarray of float32, shape (n,)
+        For Ward the weights; for average linkage of squared distances the mean squared distances from the means.
+    n, d : int
+    """
+
+    panels: Float32Array
+    terms: Float32Array
+    n: int
+    d: int
+
+
+class Agglomeration:
+    """Greedy agglomeration of points, from their nearest neighbours.
+
+    Parameters
+    ----------
+    rows : ndarray of float32, shape (n, d)
+        The points; their rows must be contiguous. Read until the end.
+    divisors : ndarray of float64, shape (n,), optional
+        What rows are divided by (cosine: their norms).
+    packed : PackedVectors
+        The same points, packed. Overwritten.
+    weights : ndarray of float64, shape (n,)
+        Positive.
+    lists : ndarray of uint64, shape (n, width + 1)
+        Lists of a :class:`native_simd.NeighbourPass` under ``metric`` over ``packed``.
+    method : {"average", "weighted", "ward"}
+    metric : {"cosine", "dot", "sqeuclidean"}
+        "ward" needs "sqeuclidean"; "weighted" the others.
+    cut : float
+        Similarity below which clusters are not joined.
+    """
+
+    def __init__(
+        self,
+        rows: Float32Array,
+        divisors: Float64Array | None,
+        packed: PackedVectors,
+        weights: Float64Array,
+        lists: NDArray[np.uint64],
+        *,
+        method: ReducibleMethod,
+        metric: Metric,
+        cut: float = -np.inf,
+    ) -> None:
+        n, d = rows.shape
+        self._kept = (rows, divisors, packed, weights)  # C reads them until the end
+        self._method, self._metric, self._d = _METHODS[method], metric_code(metric), d
+        self._width = lists.shape[1] - 1
+        self._n_queries = 0
+        handle = lib.ns_agglomeration_create(
+            active_code(),
+            self._method,
+            self._metric,
+            pointer(rows, "float *"),
+            n,
+            d,
+            row_stride(rows),
+            ffi.NULL if divisors is None else pointer(divisors, "double *"),
+            pointer(weights, "double *"),
+            pointer(packed.panels, "float *"),
+            pointer(lists, "uint64_t *"),
+            self._width,
+            1.0 if packed.unit else float(packed.norms.max()),
+            cut,
+        )
+        if handle == ffi.NULL:
+            raise MemoryError(f"no memory for the clusters of {n} points")
+        self._handle = ffi.gc(handle, lib.ns_agglomeration_destroy)
+
+    @property
+    def n_queries(self) -> int:
+        """Rescans that the last :meth:`advance` asks for."""
+        return self._n_queries
+
+    def advance(self, max_merges: int, n_enough: int = 1) -> tuple[NDArray[np.int64], NDArray[np.int64], Float64Array]:
+        """Perform up to ``max_merges`` merges, while more than ``n_enough`` clusters are left.
+
+        Returns
+        -------
+        first, second : ndarray of int64
+            Smallest leaves of the clusters, ``first < second``, in the order found.
+        similarity : ndarray of float64
+        """
+        first, second = np.empty(max_merges, np.int64), np.empty(max_merges, np.int64)
+        similarity, n_queries = np.empty(max_merges), ffi.new("int64_t *")
+        done = lib.ns_agglomeration_advance(
+            self._handle,
+            max_merges,
+            n_enough,
+            pointer(first, "int64_t *"),
+            pointer(second, "int64_t *"),
+            pointer(similarity, "double *"),
+            n_queries,
+        )
+        self._n_queries = int(n_queries[0])
+        return first[:done], second[:done], similarity[:done]
+
+    def columns(self) -> ClusterPanels:
+        """Return all living clusters: a view of memory that the next call of `columns` rewrites."""
+        n, panels, terms = ffi.new("int64_t *"), ffi.new("float **"), ffi.new("float **")
+        lib.ns_agglomeration_columns(self._handle, n, panels, terms)
+        count = int(n[0])
+        packed = -(-count // LANES) * LANES * self._d
+        return ClusterPanels(_view(panels[0], packed), _view(terms[0], count), count, self._d)
+
+    def queries(self) -> ClusterPanels:
+        """Return the clusters that ask for a rescan."""
+        rounded = -(-self._n_queries // LANES) * LANES
+        panels, terms = np.empty(rounded * self._d, np.float32), np.empty(rounded, np.float32)
+        lib.ns_agglomeration_queries(self._handle, pointer(panels, "float *"), pointer(terms, "float *"))
+        return ClusterPanels(panels, terms, self._n_queries, self._d)
+
+    def rank(
+        self, queries: ClusterPanels, columns: ClusterPanels, lists: NDArray[np.uint64], threads: int = 1
+    ) -> NDArray[np.uint64]:
+        """Offer columns to the lists of queries."""
+        check_status(
+            lib.ns_rank_clusters(
+                active_code(),
+                self._method,
+                self._metric,
+                pointer(queries.panels, "float *"),
+                pointer(queries.terms, "float *"),
+                queries.n,
+                pointer(columns.panels, "float *"),
+                pointer(columns.terms, "float *"),
+                columns.n,
+                self._d,
+                0,
+                pointer(lists, "uint64_t *"),
+                lists.shape[1],
+                require_threads(threads),
+            )
+        )
+        return lists
+
+    def answer(self, lists: NDArray[np.uint64]) -> None:
+        """Take the lists of the queries, ``width + 2`` places each."""
+        check_status(lib.ns_agglomeration_answer(self._handle, pointer(lists, "uint64_t *")))
+        self._n_queries = 0
+
+    def rescan(self, threads: int = 1) -> None:
+        """Answer the queries on this machine."""
+        columns, queries = self.columns(), self.queries()
+        self.answer(self.rank(queries, columns, empty_lists(queries.n, self._width + 2), threads))
+
+    def living(self) -> tuple[NDArray[np.int64], Float64Array, Float64Array]:
+        """Return the smallest leaves (ascending), sums, shape (m, d), and weights of the living clusters."""
+        leaves = np.empty(len(self._kept[3]), np.int64)
+        m = lib.ns_agglomeration_living(self._handle, pointer(leaves, "int64_t *"), ffi.NULL, ffi.NULL)
+        sums, weights = np.empty((m, self._d)), np.empty(m)
+        lib.ns_agglomeration_living(
+            self._handle, pointer(leaves, "int64_t *"), pointer(sums, "double *"), pointer(weights, "double *")
+        )
+        return leaves[:m], sums, weights
+
+    def counters(self) -> AgglomerationCounters:
+        """Return the work done so far."""
+        values = ffi.new("int64_t[]", lib.NS_N_AGGLOMERATION_COUNTERS)
+        lib.ns_agglomeration_counters(self._handle, values)
+        return AgglomerationCounters(*(int(value) for value in values))
+
+
+def _view(address: object, n_elements: int) -> Float32Array:
+    return np.frombuffer(ffi.buffer(address, 4 * n_elements), np.float32)
