@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from cluster_engine.linkage.linkage import linkage
+from cluster_engine.linkage.plan import Plan, plan
 
 if TYPE_CHECKING:
     from cluster_engine.dendrogram import Dendrogram
@@ -18,7 +19,17 @@ if TYPE_CHECKING:
     from cluster_engine.shards.shard import BindingShard
     from cluster_engine.store.snapshot import ConceptStore
 
-__all__ = ["BatchReport", "BindingShard", "ConceptClustering", "ConceptStore", "Dendrogram", "consolidate", "linkage"]
+__all__ = [
+    "BatchReport",
+    "BindingShard",
+    "ConceptClustering",
+    "ConceptStore",
+    "Dendrogram",
+    "Plan",
+    "consolidate",
+    "linkage",
+    "plan",
+]
 
 _MODULES = {
     "BatchReport": "cluster_engine.driver",

@@ -218,7 +218,7 @@ def _count_reasons(quarantine: Quarantine) -> str:
 
 def _require_fit(points: Points, criterion: Criterion, settings: Config) -> None:
     """Refuse before anything starts: the matrix, the sums, and two copies of the vectors (object store, packed)."""
-    need = partial(linkage_bytes, d=points.vectors.shape[1], n_copies=2, with_sums=criterion.uses_sums)
+    need = partial(linkage_bytes, d=points.vectors.shape[1], n_copies=2, with_sums=criterion.bilinear)
     require_fit(f"{criterion.method} linkage", len(points), need, settings.memory_limit_bytes or available_bytes())
 
 

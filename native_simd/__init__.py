@@ -11,7 +11,8 @@ import pkgutil
 # on a worker's path: look for the extension in every `native_simd` on the path.
 __path__ = pkgutil.extend_path(__path__, __name__)
 
-from native_simd.bindings import FanLaw, decay, decay_half_life, fan_effect  # after the path
+from native_simd.agglomeration import Agglomeration, AgglomerationCounters, ClusterPanels  # after the path
+from native_simd.bindings import FanLaw, decay, decay_half_life, fan_effect
 from native_simd.chain import ChainCounters, Method, NearestNeighbourChain
 from native_simd.epilogue import Sigmoid, Temporal
 from native_simd.isa import IsaUnavailableError, active_isa, available_isas
@@ -30,7 +31,10 @@ from native_simd.search import batch_similarity, top_k
 __all__ = [
     "LANES",
     "TILE_ROWS",
+    "Agglomeration",
+    "AgglomerationCounters",
     "ChainCounters",
+    "ClusterPanels",
     "FanLaw",
     "IsaUnavailableError",
     "Method",

@@ -1,17 +1,18 @@
 """Exact agglomeration from candidate lists, without a matrix.
 
-Owns the clusters, their lists and their sums. Refuses to know where rescans are computed: they go out as packed means and
-come back as ranked lists.
+Owns the clusters, their lists and their sums. Refuses to know where rescans are computed: they go out as packed means
+and come back as ranked lists.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from native_simd.arrays import check_status, pointer, require_threads, row_stride
+from native_simd.arguments import require_threads
+from native_simd.arrays import check_status, first_row, row_stride
 from native_simd.isa import active_code, ffi, lib
 from native_simd.packing import LANES
 from native_simd.pairs import Metric, metric_code
@@ -20,12 +21,11 @@ from native_simd.ranking import empty_lists
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from native_simd.chain import Method
     from native_simd.packing import PackedVectors
 
     Float32Array = NDArray[np.float32]
     Float64Array = NDArray[np.float64]
-
-ReducibleMethod = Literal["average", "weighted", "ward"]
 
 _METHODS: dict[str, int] = {"average": lib.NS_AVERAGE, "weighted": lib.NS_WEIGHTED, "ward": lib.NS_WARD}
 
@@ -107,10 +107,12 @@ class Agglomeration:
         weights: Float64Array,
         lists: NDArray[np.uint64],
         *,
-        method: ReducibleMethod,
+        method: Method,
         metric: Metric,
         cut: float = -np.inf,
     ) -> None:
+        if method not in _METHODS:
+            raise ValueError(f"method must be one of {', '.join(_METHODS)}, got {method!r}")
         n, d = rows.shape
         self._kept = (rows, divisors, packed, weights)  # C reads them until the end
         self._method, self._metric, self._d = _METHODS[method], metric_code(metric), d
@@ -120,14 +122,14 @@ class Agglomeration:
             active_code(),
             self._method,
             self._metric,
-            pointer(rows, "float *"),
+            first_row(rows),
             n,
             d,
             row_stride(rows),
-            ffi.NULL if divisors is None else pointer(divisors, "double *"),
-            pointer(weights, "double *"),
-            pointer(packed.panels, "float *"),
-            pointer(lists, "uint64_t *"),
+            ffi.NULL if divisors is None else ffi.from_buffer("double[]", divisors),
+            ffi.from_buffer("double[]", weights),
+            ffi.from_buffer("float[]", packed.panels),
+            ffi.from_buffer("uint64_t[]", lists),
             self._width,
             1.0 if packed.unit else float(packed.norms.max()),
             cut,
@@ -156,9 +158,9 @@ class Agglomeration:
             self._handle,
             max_merges,
             n_enough,
-            pointer(first, "int64_t *"),
-            pointer(second, "int64_t *"),
-            pointer(similarity, "double *"),
+            ffi.from_buffer("int64_t[]", first),
+            ffi.from_buffer("int64_t[]", second),
+            ffi.from_buffer("double[]", similarity),
             n_queries,
         )
         self._n_queries = int(n_queries[0])
@@ -176,7 +178,9 @@ class Agglomeration:
         """Return the clusters that ask for a rescan."""
         rounded = -(-self._n_queries // LANES) * LANES
         panels, terms = np.empty(rounded * self._d, np.float32), np.empty(rounded, np.float32)
-        lib.ns_agglomeration_queries(self._handle, pointer(panels, "float *"), pointer(terms, "float *"))
+        lib.ns_agglomeration_queries(
+            self._handle, ffi.from_buffer("float[]", panels), ffi.from_buffer("float[]", terms)
+        )
         return ClusterPanels(panels, terms, self._n_queries, self._d)
 
     def rank(
@@ -188,15 +192,15 @@ class Agglomeration:
                 active_code(),
                 self._method,
                 self._metric,
-                pointer(queries.panels, "float *"),
-                pointer(queries.terms, "float *"),
+                ffi.from_buffer("float[]", queries.panels),
+                ffi.from_buffer("float[]", queries.terms),
                 queries.n,
-                pointer(columns.panels, "float *"),
-                pointer(columns.terms, "float *"),
+                ffi.from_buffer("float[]", columns.panels),
+                ffi.from_buffer("float[]", columns.terms),
                 columns.n,
                 self._d,
                 0,
-                pointer(lists, "uint64_t *"),
+                ffi.from_buffer("uint64_t[]", lists),
                 lists.shape[1],
                 require_threads(threads),
             )
@@ -205,7 +209,7 @@ class Agglomeration:
 
     def answer(self, lists: NDArray[np.uint64]) -> None:
         """Take the lists of the queries, ``width + 2`` places each."""
-        check_status(lib.ns_agglomeration_answer(self._handle, pointer(lists, "uint64_t *")))
+        check_status(lib.ns_agglomeration_answer(self._handle, ffi.from_buffer("uint64_t[]", lists)))
         self._n_queries = 0
 
     def rescan(self, threads: int = 1) -> None:
@@ -216,10 +220,13 @@ class Agglomeration:
     def living(self) -> tuple[NDArray[np.int64], Float64Array, Float64Array]:
         """Return the smallest leaves (ascending), sums, shape (m, d), and weights of the living clusters."""
         leaves = np.empty(len(self._kept[3]), np.int64)
-        m = lib.ns_agglomeration_living(self._handle, pointer(leaves, "int64_t *"), ffi.NULL, ffi.NULL)
+        m = lib.ns_agglomeration_living(self._handle, ffi.from_buffer("int64_t[]", leaves), ffi.NULL, ffi.NULL)
         sums, weights = np.empty((m, self._d)), np.empty(m)
         lib.ns_agglomeration_living(
-            self._handle, pointer(leaves, "int64_t *"), pointer(sums, "double *"), pointer(weights, "double *")
+            self._handle,
+            ffi.from_buffer("int64_t[]", leaves),
+            ffi.from_buffer("double[]", sums),
+            ffi.from_buffer("double[]", weights),
         )
         return leaves[:m], sums, weights
 

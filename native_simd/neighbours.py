@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from native_simd.arguments import require_threads
 from native_simd.arrays import check_status
 from native_simd.isa import active_code, ffi, lib
@@ -16,7 +18,6 @@ from native_simd.pairs import Metric, count_tiles, metric_code, require_tiles, r
 from native_simd.ranking import empty_lists, ranked, require_k, require_rankable
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from native_simd.packing import PackedVectors
@@ -92,6 +93,12 @@ class NeighbourPass:
                 threads,
             )
         )
+
+    @property
+    def lists(self) -> NDArray[np.uint64]:
+        """The ranked lists as they are, with at least one place more than there are neighbours to keep: the bound."""
+        n_places = self._lists.shape[1]
+        return self._lists if n_places > self._n_kept else np.pad(self._lists, ((0, 0), (0, 1)))
 
     def result(self) -> Neighbours:
         """Return the neighbours among the tiles run so far: -1 and -infinity where a list is not full yet."""

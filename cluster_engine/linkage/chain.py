@@ -41,17 +41,24 @@ def cluster_matrix(
     chain = native_simd.NearestNeighbourChain(
         matrix,
         criterion.method,
-        points.counts,
-        sums=_leaf_sums(criterion, points) if criterion.uses_sums else None,
-        value_error=error if criterion.certified else None,
+        points.weights,
+        sums=_leaf_sums(criterion, points) if criterion.bilinear else None,
+        value_error=error if criterion.bilinear else None,
         value_bound=bound,
     )
     return _run(chain, criterion, reporter)
 
 
-def cluster_distances(matrix: NDArray[np.float32], criterion: Criterion, reporter: Reporter | None = None) -> Merges:
+def cluster_distances(
+    matrix: NDArray[np.float32],
+    criterion: Criterion,
+    weights: NDArray[np.float64] | None = None,
+    reporter: Reporter | None = None,
+) -> Merges:
     """Cluster a matrix of given (negated) distances; for Ward, of negated squared distances. It is overwritten."""
-    chain = native_simd.NearestNeighbourChain(matrix, criterion.method, np.ones(len(matrix)))
+    chain = native_simd.NearestNeighbourChain(
+        matrix, criterion.method, weights if weights is not None else np.ones(len(matrix))
+    )
     return _run(chain, criterion, reporter)
 
 
@@ -60,8 +67,8 @@ def _leaf_sums(criterion: Criterion, points: Points) -> NDArray[np.float64]:
         sums = np.divide(points.vectors, points.norms[:, np.newaxis], dtype=np.float64)
     else:
         sums = points.vectors.astype(np.float64)
-    if criterion.method != "weighted" and (points.counts != 1).any():
-        sums *= points.counts[:, np.newaxis]
+    if criterion.method != "weighted" and (points.weights != 1).any():
+        sums *= points.weights[:, np.newaxis]
     return sums
 
 

@@ -1,9 +1,10 @@
 """What a method and a metric mean together: which kernel fills the matrix, and how similarities become heights.
 
 A linkage over inner products is *bilinear* for methods "average" and "weighted": the similarity of two clusters is the
-inner product of their means, so any merge can be recomputed exactly from the vectors. Decisions are then taken in
-float64 ("certified"). Ward's heights are recomputed from the sums likewise. For the other combinations the matrix
-is all there is, so it is filled with differences (relative error about 1e-6) rather than with inner products.
+inner product of their means, so it can be recomputed exactly from the vectors. So can Ward's, and the average of
+squared Euclidean distances, from the means and the spreads around them. Decisions are then taken in float64, and no
+matrix is needed. For the other combinations the matrix is all there is, so it is filled with differences (relative
+error about 1e-6) rather than with inner products.
 """
 
 from __future__ import annotations
@@ -58,14 +59,19 @@ class Criterion:
         return self.metric == "cosine"
 
     @property
-    def certified(self) -> bool:
-        """Whether merges are decided in float64, from the sums of the clusters."""
+    def bilinear(self) -> bool:
+        """Whether the similarity of two clusters is the inner product of their means."""
         return self.method in ("average", "weighted") and self.metric in ("cosine", "dot")
 
     @property
-    def uses_sums(self) -> bool:
-        """Whether the float64 sums of the clusters are needed."""
-        return self.certified or self.method == "ward"
+    def exact(self) -> bool:
+        """Whether the similarity of two clusters follows from their means, so that merges are decided in float64."""
+        return self.bilinear or self.method == "ward" or (self.method, self.metric) == ("average", "sqeuclidean")
+
+    @property
+    def weighable(self) -> bool:
+        """Whether weights of the points change the similarity of clusters."""
+        return self.method in ("average", "ward")
 
     @property
     def collapses_duplicates(self) -> bool:
@@ -74,8 +80,8 @@ class Criterion:
 
     @property
     def kernel(self) -> native_simd.Metric:
-        """The native metric that fills the matrix."""
-        if self.certified:
+        """The native metric that fills the matrix, or ranks neighbours."""
+        if self.bilinear:
             return self.metric
         if self.metric == "dot":
             return "dot"
@@ -104,5 +110,15 @@ class Criterion:
             return 1.0 - similarities
         if self.metric == "cosine":
             # 1 - cos = |a - b|^2 / 2 for unit vectors; rounding may leave 1 - s a few 1e-16 below zero
-            return np.maximum(1.0 - similarities, 0.0) if self.certified else -similarities / 2.0
+            return np.maximum(1.0 - similarities, 0.0) if self.bilinear else -similarities / 2.0
         return -similarities
+
+    def least_similarity(self, height: float) -> float:
+        """Return the similarity that joins at a height, or a few roundings less: merges there are checked again."""
+        if self.method == "ward":
+            similarity = -height * height
+        elif self.metric in ("cosine", "dot"):
+            similarity = 1.0 - height if self.bilinear else -2.0 * height
+        else:
+            similarity = -height
+        return similarity - 2.0**-48 * (1.0 + abs(similarity))

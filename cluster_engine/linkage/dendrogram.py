@@ -25,9 +25,9 @@ class Merges:
 
     Attributes
     ----------
-    first, second : ndarray of int64, shape (n - 1,)
-        Smallest leaves of the two clusters, ``first < second``.
-    heights : ndarray of float64, shape (n - 1,)
+    first, second : ndarray of int64, shape (m,)
+        Smallest leaves of the two clusters, ``first < second``; m is n - 1 for a whole tree, less for a forest.
+    heights : ndarray of float64, shape (m,)
         Distance at which they join.
     """
 
@@ -52,11 +52,11 @@ def _settle(merges: Merges, n: int) -> tuple[NDArray[np.float64], NDArray[np.int
 
 
 def linkage_matrix(merges: Merges, n: int) -> NDArray[np.float64]:
-    """Return SciPy's Z of the merges, with invariants I1 to I3. O(n log n)."""
+    """Return SciPy's Z of the merges, one row each, with invariants I1 to I3. O(n log n)."""
     heights, ranks = _settle(merges, n)
     order = np.lexsort((merges.second, merges.first, ranks, heights))
     node, size = list(range(n)), [1] * n
-    z = np.empty((n - 1, 4))
+    z = np.empty((len(heights), 4))
     z[:, 2] = heights[order]
     for t, (a, b) in enumerate(zip(merges.first[order].tolist(), merges.second[order].tolist(), strict=True)):
         left, right = node[a], node[b]

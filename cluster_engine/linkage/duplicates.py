@@ -30,8 +30,8 @@ class Points:
     vectors : ndarray of float32, shape (m, d)
         One for each kind of row, as given, in the order of first occurrence.
     norms : ndarray of float64, shape (m,)
-    counts : ndarray of float64, shape (m,)
-        Rows of each kind.
+    weights : ndarray of float64, shape (m,)
+        Sum of the weights of the rows of each kind.
     first : ndarray of int64, shape (m,)
         First row of each kind, ascending.
     kind : ndarray of int64, shape (n,)
@@ -40,16 +40,21 @@ class Points:
 
     vectors: NDArray[np.float32]
     norms: NDArray[np.float64]
-    counts: NDArray[np.float64]
+    weights: NDArray[np.float64]
     first: NDArray[np.int64]
     kind: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.first)
 
-    def expand(self, merges: Merges) -> Merges:
-        """Return the merges over all rows: those of identical rows first, then the given ones over the points."""
+    def expand(self, merges: Merges, cut: float | None = None) -> Merges:
+        """Return the merges over all rows: those of identical rows first, then the given ones over the points.
+
+        Identical rows join at height 0, so with a negative ``cut`` they do not.
+        """
         repeats = np.flatnonzero(self.first[self.kind] != np.arange(len(self.kind)))
+        if cut is not None and cut < 0:
+            repeats = repeats[:0]
         return Merges(
             np.concatenate((self.first[self.kind[repeats]], self.first[merges.first])),
             np.concatenate((repeats, self.first[merges.second])),
@@ -57,7 +62,12 @@ class Points:
         )
 
 
-def distinct_points(vectors: NDArray[np.float32], norms: NDArray[np.float64], criterion: Criterion) -> Points:
+def distinct_points(
+    vectors: NDArray[np.float32],
+    norms: NDArray[np.float64],
+    criterion: Criterion,
+    weights: NDArray[np.float64] | None = None,
+) -> Points:
     """Collapse identical rows, if the metric joins them first anyway. -0.0 and 0.0 are equal.
 
     O(n log n) to sort the norms; rows are compared only where norms agree.
@@ -67,6 +77,8 @@ def distinct_points(vectors: NDArray[np.float32], norms: NDArray[np.float64], cr
     vectors : ndarray of float32, shape (n, d)
     norms : ndarray of float64, shape (n,)
         From the native library: equal for equal rows.
+    weights : ndarray of float64, shape (n,), optional
+        Default, 1 each.
 
     Raises
     ------
@@ -76,10 +88,11 @@ def distinct_points(vectors: NDArray[np.float32], norms: NDArray[np.float64], cr
     n = len(vectors)
     _check_range(norms, criterion)
     first_of = _first_equal(vectors, norms) if criterion.collapses_duplicates else np.arange(n)
-    first, kind, counts = np.unique(first_of, return_inverse=True, return_counts=True)
+    first, kind = np.unique(first_of, return_inverse=True)
     if len(first) < n:
         vectors, norms = vectors[first], norms[first]
-    return Points(vectors, norms, counts.astype(np.float64), first, kind.reshape(n))
+    kind = kind.reshape(n)
+    return Points(vectors, norms, np.bincount(kind, weights, len(first)).astype(np.float64), first, kind)
 
 
 def _check_range(norms: NDArray[np.float64], criterion: Criterion) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -15,6 +16,8 @@ from cluster_engine.linkage.chain import cluster_distances, cluster_matrix
 from cluster_engine.linkage.criterion import METHODS, SQUARABLE, Criterion, Method, Metric
 from cluster_engine.linkage.dendrogram import linkage_matrix
 from cluster_engine.linkage.duplicates import distinct_points
+from cluster_engine.linkage.lists import agglomerate, below, nearest_lists
+from cluster_engine.linkage.plan import choose_path
 from cluster_engine.progress import Phase, Reporter
 from cluster_engine.similarity.capacity import available_bytes, require_fit
 from cluster_engine.similarity.matrix import linkage_bytes, row_stride
@@ -22,6 +25,7 @@ from cluster_engine.similarity.matrix import linkage_bytes, row_stride
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+_LOG = logging.getLogger(__name__)
 _TILES_PER_REPORT = 64
 _REPRESENTABLE = (2.0**-100, float(np.finfo(np.float32).max))
 
@@ -31,6 +35,8 @@ def linkage(
     method: Method = "average",
     metric: Metric | Literal["precomputed"] = "cosine",
     *,
+    weights: ArrayLike | None = None,
+    cut: float | None = None,
     threads: int | None = None,
     memory_limit: int | None = None,
     progress: Reporter | None = None,
@@ -40,15 +46,20 @@ def linkage(
     Parameters
     ----------
     X : array_like, shape (n, d) or (n (n - 1) / 2,)
-        Vectors (any real dtype; computed on in float32), or with ``metric="precomputed"`` distances, condensed or as
-        a symmetric square matrix.
+        Vectors (any real dtype; computed on in float32, to which other types are copied once; a memory map is read in
+        place), or with ``metric="precomputed"`` distances, condensed or as a symmetric square matrix.
     method : {"average", "complete", "single", "weighted", "ward"}
         As in :func:`scipy.cluster.hierarchy.linkage`. "ward" needs metric "euclidean" or "precomputed" (Euclidean
         distances).
     metric : {"cosine", "dot", "euclidean", "sqeuclidean", "precomputed"}
         "cosine" is ``1 - cos``; "dot" is ``1 - <a, b>``, which can be negative for vectors longer than 1.
+    weights : array_like, shape (n,), optional
+        Importance of each vector, positive, for methods "average" and "ward": a weight of 2 counts as two equal
+        vectors do. Not for precomputed Ward.
+    cut : float, optional
+        Height to stop at: merges above it are left out, and mostly not even looked for.
     threads : int, optional
-        Threads of the pairwise pass; default, all CPUs that this process may use. Never changes the result.
+        Default, all CPUs that this process may use. Never changes the result.
     memory_limit : int, optional
         Bytes this call may allocate; default, what is available.
     progress : callable, optional
@@ -56,9 +67,9 @@ def linkage(
 
     Returns
     -------
-    ndarray of float64, shape (n - 1, 4)
+    ndarray of float64, shape (n - 1, 4), or fewer rows with ``cut``
         Row t: the two nodes joined, the distance, the number of points. Points are nodes 0 to n - 1, row t forms node
-        n + t. Works with SciPy's ``dendrogram``, ``fcluster``, ``cut_tree``, ``cophenet``.
+        n + t. A whole tree works with SciPy's ``dendrogram``, ``fcluster``, ``cut_tree``, ``cophenet``.
 
     Raises
     ------
@@ -66,34 +77,64 @@ def linkage(
         A row is not finite, or zero under "cosine"; names the row. Or, under the other metrics, the largest norm is
         outside 2**-40 to 2**52.
     InputError
-        X is not an array of at least two vectors, or not distances.
+        X is not an array of at least two vectors, or not distances; or weights are not positive numbers, one each.
     CapacityError
-        The matrix will not fit; raised before it is allocated, naming the bytes and the n that would fit.
+        It will not fit; raised before the matrix or the lists are allocated, naming the bytes, the n that would fit,
+        and what needs no matrix.
 
     Notes
     -----
-    O(n^2 d) for the pass, in parallel, and O(n^2) for the nearest-neighbour chain (Muellner 2011, arXiv:1109.2378).
-    Memory: the float32 matrix (4 n^2 bytes), a packed copy of the vectors, and float64 sums of the clusters.
+    Two paths, of which :func:`cluster_engine.plan` tells beforehand which is taken and why:
 
-    Methods "average" and "weighted" under "cosine" and "dot" decide every merge in float64, from the cluster means, and
-    recompute the heights there, as Ward does its heights; the others decide on float32 similarities of relative error
-    about 1e-6 (under "cosine", of near-duplicates at distance s, 2e-7 / sqrt(s)). Ties: the pair with the smallest leaf
-    merges first, then the one with the smaller other leaf. Two exceptions: similarities that differ by roundings alone
-    are no ties; and where many clusters meet at one height under "single", the order within that height is fixed by
-    the rows' order, but not by this rule (the clusters at any height are).
+    - *Lists*, O(n (d + k)) memory: one pass over all pairs keeps the nearest neighbours of each vector; clusters are
+      merged from these, exactly, and compared with all others only where their lists are not certain. For "average"
+      under "cosine", "dot" and "sqeuclidean", and "ward".
+    - *Matrix*, 4 n^2 bytes: nearest-neighbour chain on a float32 matrix (Muellner 2011, arXiv:1109.2378). For all else,
+      and for a few thousand vectors, where it is faster and gives the same bits.
+
+    "average" under "cosine", "dot" and "sqeuclidean", "weighted" under the first two, and "ward" decide every merge in
+    float64; the others decide on float32 similarities of relative error about 1e-6 (under "cosine", of near-duplicates
+    at distance s, 2e-7 / sqrt(s)). Ties: the pair with the smallest leaf merges first, then the one with the smaller
+    other leaf. Two exceptions: similarities that differ by roundings alone are no ties; and where many clusters meet at
+    one height under "single", the order within that height is fixed by the rows' order, but not by this rule (the
+    clusters at any height are).
     """
     if metric == "precomputed":
-        return _from_distances(X, method, memory_limit, progress)
+        return _from_distances(X, method, weights=weights, cut=cut, memory_limit=memory_limit, progress=progress)
     criterion = Criterion(method, metric)
     vectors = _as_vectors(X)
     n_threads = threads if threads is not None else len(os.sched_getaffinity(0))
+    checked_weights = _checked_weights(weights, len(vectors), criterion.method)
     packed = _packed(vectors, criterion, n_threads)
-    points = distinct_points(vectors, packed.norms, criterion)
+    points = distinct_points(vectors, packed.norms, criterion, checked_weights)
     if len(points) < len(vectors):
         packed = _packed(points.vectors, criterion, n_threads)
-    matrix = _filled_matrix(packed, criterion, n_threads, memory_limit, progress)
-    del packed
-    return linkage_matrix(points.expand(cluster_matrix(matrix, criterion, points, progress)), len(vectors))
+    path, reason = choose_path(len(points), vectors.shape[1], criterion, memory_limit)
+    _LOG.info("linkage=%s metric=%s points=%d path=%s reason=%r", method, metric, len(points), path, reason)
+    if path == "matrix":
+        matrix = _filled_matrix(packed, criterion, n_threads, progress)
+        del packed
+        merges = below(cluster_matrix(matrix, criterion, points, progress), cut)
+    else:
+        lists = nearest_lists(packed, criterion, n_threads, progress)
+        rescan = partial(native_simd.Agglomeration.rescan, threads=n_threads)
+        merges = agglomerate(points, packed, lists, criterion, rescan, cut=cut, reporter=progress)
+    return linkage_matrix(points.expand(merges, cut), len(vectors))
+
+
+def _checked_weights(weights: ArrayLike | None, n: int, method: Method) -> NDArray[np.float64] | None:
+    if weights is None:
+        return None
+    if method not in ("average", "ward"):
+        raise InputError(f"method {method!r} has no use for weights: 'average' and 'ward' have")
+    checked = np.asarray(weights)
+    if checked.shape != (n,) or checked.dtype.kind not in "fiub":
+        raise InputError(f"weights must be {n} real numbers, got {checked.dtype} of shape {checked.shape}")
+    bad = ~((checked > 0) & (checked < np.inf))
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise InputError(f"weight of row {row} is {checked[row]}: weights must be positive and finite")
+    return np.ascontiguousarray(checked, np.float64)
 
 
 def _as_vectors(X: ArrayLike) -> NDArray[np.float32]:
@@ -117,15 +158,10 @@ def _filled_matrix(
     packed: native_simd.PackedVectors,
     criterion: Criterion,
     threads: int,
-    memory_limit: int | None,
     progress: Reporter | None,
 ) -> NDArray[np.float32]:
-    n, d = packed.n, packed.d
-    limit = memory_limit if memory_limit is not None else available_bytes()
-    need = partial(linkage_bytes, d=d, n_copies=1, with_sums=criterion.uses_sums)
-    require_fit(f"{criterion.method} linkage", n, need, limit)
-    matrix = _new_matrix(n)
-    phase = Phase("pairwise", native_simd.count_tiles(n), progress)
+    matrix = _new_matrix(packed.n)
+    phase = Phase("pairwise", native_simd.count_tiles(packed.n), progress)
     while phase.done < phase.total:
         stop = min(phase.total, phase.done + _TILES_PER_REPORT * threads)
         native_simd.pairwise_symmetric(
@@ -140,7 +176,13 @@ def _new_matrix(n: int) -> NDArray[np.float32]:
 
 
 def _from_distances(
-    X: ArrayLike, method: Method, memory_limit: int | None, progress: Reporter | None
+    X: ArrayLike,
+    method: Method,
+    *,
+    weights: ArrayLike | None,
+    cut: float | None,
+    memory_limit: int | None,
+    progress: Reporter | None,
 ) -> NDArray[np.float64]:
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
@@ -151,6 +193,9 @@ def _from_distances(
             f"got {distances.dtype} of shape {distances.shape}"
         )
     n = condensed.n_points(len(distances)) if distances.ndim == 1 else _square_points(distances)
+    if method == "ward" and weights is not None:
+        raise InputError("weights are not for precomputed Ward: distances do not tell the weights they were made with")
+    checked_weights = _checked_weights(weights, n, method)
     limit = memory_limit if memory_limit is not None else available_bytes()
     require_fit(f"{method} linkage", n, partial(linkage_bytes, d=0, n_copies=0, with_sums=False), limit)
     _check_distances(distances, n, SQUARABLE if method == "ward" else _REPRESENTABLE)
@@ -164,7 +209,7 @@ def _from_distances(
     if method == "ward":
         np.square(matrix, out=matrix)
         np.negative(matrix, out=matrix)
-    return linkage_matrix(cluster_distances(matrix, criterion, progress), n)
+    return linkage_matrix(below(cluster_distances(matrix, criterion, checked_weights, progress), cut), n)
 
 
 def _square_points(distances: NDArray[np.generic]) -> int:

@@ -2,9 +2,11 @@
  *
  * Many chains grow at a time. Each step asks for the nearest neighbour of a tip: most answers come from its list; the
  * tips whose lists are not certain wait until every chain is stuck, and are then compared with all living clusters
- * together, as the rows of one tile (rescan.c). However many chains there are, neighbours are found at most a few times
- * a merge, so that no data can make more than some 3 n rescans: a method that merges all reciprocal pairs round by round
- * has no such bound (a cloud with ever farther outliers needs a round for each).
+ * together, as the rows of one tile (rescan.c). A chain whose tip's nearest neighbour is in another chain waits for it.
+ * When that merges, one of those that wait, the nearest, looks again at once; the others sleep until they are needed, or
+ * until merges have paid for it. So a nearest neighbour is looked for a few times a merge, whatever the data: a method
+ * that merges all reciprocal pairs round by round has no such bound (a cloud with ever farther outliers needs a round,
+ * and a look at every outlier, for each).
  *
  * All methods here are reducible and similarities are exact and totally ordered (candidates.c), so the merges are those
  * of greedy agglomeration, whatever the chains visit first; only their order of discovery differs. */
@@ -30,9 +32,7 @@ static void push(ns_agglomeration *s, int32_t c, int32_t a) {
 static void pop(ns_agglomeration *s, int32_t c) {
     chain *of = &s->chains[c];
     const int32_t a = of->tip;
-    of->tip = s->below[a];
-    of->target = -1;
-    of->state = of->tip < 0 ? IDLE : READY;
+    *of = (chain){.tip = s->below[a], .target = -1, .state = s->below[a] < 0 ? IDLE : READY};
     s->chain_of[a] = -1;
     s->n_chained--;
 }
@@ -77,6 +77,37 @@ static void join_sums(ns_agglomeration *s, int32_t a, int32_t b, double weight_a
     s->sums_row[b] = -1;
 }
 
+static void wake(ns_agglomeration *s, int32_t c) {
+    s->chains[c].state = READY;
+    s->chains[c].target = -1;
+    s->chains[c].is_stale = 0;
+}
+
+/* Of the chains that wait for a or b, now one cluster named a. */
+static void wake_nearest(ns_agglomeration *s, int32_t a, int32_t b) {
+    int32_t nearest = -1;
+    for (int32_t c = 0; c < NS_CHAINS; c++) {
+        chain *of = &s->chains[c];
+        if (of->state != WAITING || (of->target != a && of->target != b)) continue;
+        of->target = a;
+        of->is_stale = 1;
+        if (nearest < 0 || of->value > s->chains[nearest].value) nearest = c;
+    }
+    if (nearest >= 0) wake(s, nearest);
+}
+
+/* When every chain is stuck: as many of the stale as merges have paid for, or all of them; returns how many. */
+static int64_t wake_stale(ns_agglomeration *s, int all) {
+    int64_t n = 0;
+    for (int32_t c = 0; c < NS_CHAINS && (all || s->n_wakes > 0); c++) {
+        if (s->chains[c].state != WAITING || !s->chains[c].is_stale) continue;
+        wake(s, c);
+        s->n_wakes -= !all;
+        n++;
+    }
+    return n;
+}
+
 /* Joins b into a; neither is in a chain. */
 static void merge(ns_agglomeration *s, int32_t a, int32_t b) {
     const int32_t node_a = s->node[a], node_b = s->node[b], node = (int32_t)s->n_nodes++;
@@ -91,12 +122,8 @@ static void merge(ns_agglomeration *s, int32_t a, int32_t b) {
     s->is_moved[a] = 1;
     s->n_living--;
     s->cursor = a;
-    for (int32_t c = 0; c < NS_CHAINS; c++) {
-        chain *other = &s->chains[c];
-        if (other->state != WAITING || (other->target != a && other->target != b)) continue;
-        other->state = READY;
-        other->target = -1;
-    }
+    s->n_wakes++;
+    wake_nearest(s, a, b);
 }
 
 /* One step of a chain that is ready; 1 if it found a pair to merge. */
@@ -126,12 +153,12 @@ static int step(ns_agglomeration *s, int32_t c, int32_t *nearest, double *simila
         if (s->below[tip] == *nearest) return 1;
         /* a cycle, so a link in it is older than a merge and off by a rounding: grow again from here */
         while (of->tip != *nearest) pop(s, c);
-    } else if (s->chains[other].state == WAITING && s->chains[other].tip == *nearest &&
-               s->chains[other].target == tip) {
-        return 1;
     } else {
-        of->state = WAITING;
-        of->target = *nearest;
+        const chain *theirs = &s->chains[other];
+        const int is_theirs = theirs->state == WAITING && theirs->tip == *nearest;
+        if (is_theirs && !theirs->is_stale && theirs->target == tip) return 1;
+        if (is_theirs && theirs->is_stale) wake(s, other);
+        *of = (chain){.state = WAITING, .tip = tip, .target = *nearest, .value = *similarity};
     }
     return 0;
 }
@@ -175,9 +202,9 @@ int64_t ns_agglomeration_advance(ns_agglomeration *s, int64_t max_merges, int64_
                 done++;
             }
         }
-        if (s->n_living <= n_enough || done == max_merges || any_ready(s)) continue;
+        if (s->n_living <= n_enough || done == max_merges || any_ready(s) || wake_stale(s, 0)) continue;
         if ((*n_queries = collect_queries(s))) break;
-        restart(s);
+        if (!wake_stale(s, 1)) restart(s);
     }
     return done;
 }

@@ -17,7 +17,8 @@ typedef struct {
     int32_t state, tip; /* tip: the end of the chain, -1 if it has none */
     int32_t target;     /* nearest neighbour of the tip: what a waiting chain waits for, what a rescan found, or -1 */
     int32_t target_node;
-    double value;       /* similarity of tip and target */
+    int32_t is_stale;   /* it waits for what has merged since: no longer surely the nearest */
+    double value;       /* similarity of tip and target; not below it, if stale */
 } chain;
 
 /* A cluster is named by its smallest leaf. A node is a cluster at one time: leaf i is node i, merge t forms node
@@ -52,7 +53,7 @@ struct ns_agglomeration {
     int64_t n_columns;
     chain chains[NS_CHAINS];
     int32_t queries[NS_CHAINS]; /* chains whose tips ask for a rescan */
-    int64_t n_queries, n_nodes, n_living, n_chained, cursor;
+    int64_t n_queries, n_nodes, n_living, n_chained, cursor, n_wakes; /* n_wakes: stale chains that may wake */
     /* scratch */
     int32_t *mark;    /* per cluster: its place in `joined` + 1, or 0 */
     candidate *joined;

@@ -120,42 +120,48 @@ void ns_agglomeration_columns(ns_agglomeration *s, int64_t *n_columns, const flo
     *terms = s->terms;
 }
 
-void ns_agglomeration_queries(ns_agglomeration *s, float *panels, float *terms) {
-    for (int64_t i = 0; i < n_panels(s->n_queries) * NS_LANES; i++) {
-        if (i < s->n_queries) {
-            const int32_t tip = s->chains[s->queries[i]].tip;
-            write_mean(s, tip, panels, i);
-            terms[i] = term_of(s, tip);
-        } else {
-            for (int64_t k = 0; k < s->d; k++) lane(panels, s->d, i)[k * NS_LANES] = 0.0f;
-        }
+/* Packs the means of the tips of chains, and their terms. */
+static void pack_tips(ns_agglomeration *s, const int32_t *chains, int64_t n, float *panels, float *terms) {
+    for (int64_t i = 0; i < n; i++) {
+        write_mean(s, s->chains[chains[i]].tip, panels, i);
+        terms[i] = term_of(s, s->chains[chains[i]].tip);
     }
+    for (int64_t i = n; i < n_panels(n) * NS_LANES; i++)
+        for (int64_t k = 0; k < s->d; k++) lane(panels, s->d, i)[k * NS_LANES] = 0.0f;
+}
+
+void ns_agglomeration_queries(ns_agglomeration *s, float *panels, float *terms) {
+    pack_tips(s, s->queries, s->n_queries, panels, terms);
+}
+
+/* Offers column c to a tip, if float32 cannot rule it out. */
+static void compare(ns_agglomeration *s, chain *of, int64_t c, float value) {
+    const int32_t a = of->tip, b = s->columns[c];
+    if (b == a || (double)ns_upper_of_pass(s, a, b, (double)value) < of->value) return;
+    const double exact = ns_similarity_of(s, a, b);
+    if (exact < of->value || (exact == of->value && of->target >= 0 && b >= of->target)) return;
+    of->value = exact;
+    of->target = b;
 }
 
 /* The nearest of all columns, where too many are too near to each other for a list: all that float32 cannot rule out
- * are compared in float64. The best so far is a start. */
-static int exhaust(ns_agglomeration *s, int32_t a, int32_t *nearest, double *similarity) {
-    _Alignas(64) float tile[NS_LANES * NS_TILE_ROWS];
-    float *query = calloc((size_t)(NS_LANES * s->d), sizeof *query), term[NS_LANES] = {term_of(s, a)};
-    if (!query) return 0;
-    write_mean(s, a, query, 0);
+ * are compared in float64, starting from the best known. */
+static int32_t exhaust(ns_agglomeration *s, const int32_t *chains, int64_t n) {
+    _Alignas(64) float tile[NS_TILE_ROWS * NS_TILE_ROWS], terms[NS_TILE_ROWS];
+    if (!n) return NS_OK;
+    float *panels = malloc((size_t)(n_panels(n) * NS_LANES * s->d) * sizeof *panels);
+    if (!panels) return NS_E_MEMORY;
+    pack_tips(s, chains, n, panels, terms);
     for (int64_t j0 = 0; j0 < s->n_columns; j0 += NS_TILE_ROWS) {
         const int64_t columns = least(NS_TILE_ROWS, s->n_columns - j0);
-        cluster_tile(s->kernels, s->method, s->metric, query, term, 1, s->panels + j0 * s->d, s->terms + j0, columns,
+        cluster_tile(s->kernels, s->method, s->metric, panels, terms, n, s->panels + j0 * s->d, s->terms + j0, columns,
                      s->d, tile);
-        for (int64_t j = 0; j < columns; j++) {
-            const int32_t b = s->columns[j0 + j];
-            if (b == a || (double)ns_upper_of_pass(s, a, b, (double)tile[j]) < *similarity) continue;
-            const double value = ns_similarity_of(s, a, b);
-            if (value > *similarity || (value == *similarity && b < *nearest)) {
-                *similarity = value;
-                *nearest = b;
-            }
-        }
+        for (int64_t i = 0; i < n; i++)
+            for (int64_t j = 0; j < columns; j++) compare(s, &s->chains[chains[i]], j0 + j, tile[i * NS_TILE_ROWS + j]);
     }
-    s->counters[EXHAUSTED]++;
-    free(query);
-    return 1;
+    s->counters[EXHAUSTED] += n;
+    free(panels);
+    return NS_OK;
 }
 
 static void take_list(ns_agglomeration *s, int32_t a, const int64_t *columns, const float *similarities) {
@@ -164,8 +170,7 @@ static void take_list(ns_agglomeration *s, int32_t a, const int64_t *columns, co
     for (; n < s->width && columns[p] >= 0; p++) {
         const int32_t b = s->columns[columns[p]];
         if (b == a) continue;
-        s->lists[a * s->width + n++] =
-            (candidate){s->node[b], ns_upper_of_pass(s, a, b, (double)similarities[p])};
+        s->lists[a * s->width + n++] = (candidate){s->node[b], ns_upper_of_pass(s, a, b, (double)similarities[p])};
     }
     if (columns[p] >= 0 && s->columns[columns[p]] == a) p++; /* at most width + 1 places are behind us */
     s->n_listed[a] = n;
@@ -174,23 +179,27 @@ static void take_list(ns_agglomeration *s, int32_t a, const int64_t *columns, co
 
 int32_t ns_agglomeration_answer(ns_agglomeration *s, const uint64_t *lists) {
     const int64_t places = s->width + 2;
-    int64_t *columns = malloc((size_t)(places + 1) * sizeof *columns);
+    int64_t *columns = malloc((size_t)(places + 1) * sizeof *columns), n_open = 0;
     float *similarities = malloc((size_t)(places + 1) * sizeof *similarities);
-    int32_t status = columns && similarities ? NS_OK : NS_E_MEMORY;
-    for (int64_t i = 0; i < s->n_queries && status == NS_OK; i++) {
-        chain *of = &s->chains[s->queries[i]];
-        ns_ranked(lists + i * places, 1, places, places, columns, similarities, NULL);
-        columns[places] = -1;
-        take_list(s, of->tip, columns, similarities);
-        of->state = READY;
-        if (!ns_nearest_certified(s, of->tip, &of->target, &of->value) &&
-            !exhaust(s, of->tip, &of->target, &of->value))
-            status = NS_E_MEMORY;
-        if (of->target >= 0) of->target_node = s->node[of->target];
+    int32_t open[NS_CHAINS], status = NS_E_MEMORY;
+    if (columns && similarities) {
+        for (int64_t i = 0; i < s->n_queries; i++) {
+            chain *of = &s->chains[s->queries[i]];
+            ns_ranked(lists + i * places, 1, places, places, columns, similarities, NULL);
+            columns[places] = -1;
+            take_list(s, of->tip, columns, similarities);
+            if (!ns_nearest_certified(s, of->tip, &of->target, &of->value)) open[n_open++] = s->queries[i];
+        }
+        status = exhaust(s, open, n_open);
+        for (int64_t i = 0; i < s->n_queries; i++) {
+            chain *of = &s->chains[s->queries[i]];
+            of->state = READY;
+            if (of->target >= 0) of->target_node = s->node[of->target];
+        }
+        s->counters[RESCANS] += s->n_queries;
+        s->counters[RESCANNED] += s->n_queries * s->n_columns;
+        s->n_queries = 0;
     }
-    s->counters[RESCANS] += s->n_queries;
-    s->counters[RESCANNED] += s->n_queries * s->n_columns;
-    s->n_queries = 0;
     free(columns);
     free(similarities);
     return status;

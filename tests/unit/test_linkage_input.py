@@ -205,7 +205,7 @@ def test_what_does_not_fit_is_refused_before_it_is_allocated(
     with pytest.raises(CapacityError) as caught:
         ce.linkage(given, "average", metric, memory_limit=limit)
     assert peak_bytes() < 5_000_000
-    need, allowed = (int(count.replace(",", "")) for count in re.findall(r"\(([\d,]+) bytes\)", str(caught.value)))
+    need, allowed, *_ = (int(count.replace(",", "")) for count in re.findall(r"\(([\d,]+) bytes\)", str(caught.value)))
     assert need > 4 * 20_000**2
     assert allowed == limit
     fits = int(re.search(r"([\d,]+) vectors would fit", str(caught.value))[1].replace(",", ""))  # type: ignore[index]

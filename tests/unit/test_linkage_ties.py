@@ -14,7 +14,7 @@ from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
 import cluster_engine as ce
-from cluster_engine.linkage.criterion import METHODS, METRICS
+from cluster_engine.linkage.criterion import METHODS, METRICS, Criterion
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -101,8 +101,8 @@ def test_ties_up_to_rounding_leave_a_valid_greedy_tree(method: Method, metric: M
     assert metric == "dot" or hierarchy.is_valid_linkage(Z)
     assert sorted(Z[:, :2].ravel()) == list(range(2 * len(points) - 2))
     assert (np.diff(Z[:, 2]) >= 0).all()
-    certified = method in ("average", "weighted") and metric in ("cosine", "dot")
-    assert excess(Z, distances, method) <= (1e-13 if certified else 1e-5) * max(1.0, float(np.abs(distances).max()))
+    exact = Criterion(method, metric).exact
+    assert excess(Z, distances, method) <= (1e-13 if exact else 1e-5) * max(1.0, float(np.abs(distances).max()))
 
 
 @pytest.mark.parametrize("method", ["average", "weighted"])

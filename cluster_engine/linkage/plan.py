@@ -1,0 +1,174 @@
+"""What a linkage will take, before it starts: which way it goes, the memory, the time to expect.
+
+Knows sizes and speeds; nothing of the vectors themselves.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Literal
+
+import numpy as np
+
+import native_simd
+from cluster_engine.errors import CapacityError
+from cluster_engine.linkage.criterion import Criterion, Method, Metric
+from cluster_engine.linkage.lists import N_NEIGHBOURS
+from cluster_engine.similarity.capacity import available_bytes, format_bytes, largest_fitting, require_fit
+from cluster_engine.similarity.matrix import linkage_bytes
+
+Path = Literal["matrix", "lists"]
+
+_SMALL = 8_192
+"""Points up to which the matrix is the faster way, measured on unstructured data of 768 dimensions."""
+_POINT_BYTES = 720  # besides vectors: two lists of 32 candidates, clusters, nodes, merges, Z and what it is built from
+_PROBE_ROWS, _PROBE_D = 1_536, 768
+_MATRIX_S = 3e-9  # a cell of the matrix: written, read by the chain; chosen from measurements, within a factor of 2
+_LISTS_S = 3e-5  # a point: its searches and comparisons in float64; the same
+_RESCANS = 0.2  # rescans, as a share of the pass; the same
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a linkage of n vectors would run.
+
+    Attributes
+    ----------
+    path : {"matrix", "lists"}
+        Through a float32 matrix of all similarities, or from each point's nearest neighbours, without a matrix.
+    n, d : int
+    method, metric : str
+    threads : int
+    memory_bytes : int
+        Peak beyond the vectors.
+    seconds : float
+        Expected; from a measurement of this machine's multiplications just now, good within a factor of about 2.
+    reason : str
+        Why this path.
+    """
+
+    path: Path
+    n: int
+    d: int
+    method: Method
+    metric: Metric
+    threads: int
+    memory_bytes: int
+    seconds: float
+    reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.method} linkage of {self.n:,} x {self.d} under {self.metric}: {self.path}, "
+            f"{format_bytes(self.memory_bytes)}, about {self.seconds:.3g} s on {self.threads} threads; {self.reason}"
+        )
+
+
+def plan(
+    n: int,
+    d: int,
+    method: Method = "average",
+    metric: Metric = "cosine",
+    *,
+    memory_limit: int | None = None,
+    threads: int | None = None,
+) -> Plan:
+    """Tell how :func:`cluster_engine.linkage` would cluster n distinct float32 vectors of d dimensions.
+
+    Parameters
+    ----------
+    n, d : int
+    method, metric : str
+        As of `linkage`.
+    memory_limit : int, optional
+        Bytes it may allocate; default, what is available.
+    threads : int, optional
+        Default, all CPUs that this process may use.
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    CapacityError
+        It will not fit. Names the bytes, the n that would fit, and what would fit instead.
+    """
+    criterion = Criterion(method, metric)
+    n_threads = threads if threads is not None else len(os.sched_getaffinity(0))
+    path, reason = choose_path(n, d, criterion, memory_limit)
+    return Plan(
+        path,
+        n,
+        d,
+        method,
+        metric,
+        n_threads,
+        path_bytes(path, n, d, criterion),
+        _expected_s(path, n, d, criterion, n_threads),
+        reason,
+    )
+
+
+def choose_path(n: int, d: int, criterion: Criterion, memory_limit: int | None = None) -> tuple[Path, str]:
+    """Return the path and why.
+
+    Raises
+    ------
+    CapacityError
+        As :func:`plan`.
+    """
+    limit = memory_limit if memory_limit is not None else available_bytes()
+    what = f"{criterion.method} linkage under {criterion.metric!r}"
+    need_matrix = partial(path_bytes, "matrix", d=d, criterion=criterion)
+    if not criterion.exact:
+        _require_matrix(what, n, d, criterion, limit)
+        return "matrix", "clusters of this method and metric have no similarity that their means would tell"
+    if criterion.bilinear and n <= _SMALL and need_matrix(n) <= limit:
+        return "matrix", f"up to {_SMALL:,} points it is the faster way"
+    require_fit(what, n, partial(path_bytes, "lists", d=d, criterion=criterion), limit)
+    return "lists", (
+        f"beyond {_SMALL:,} points it is the faster way" if criterion.bilinear else "it decides in float64"
+    )
+
+
+def path_bytes(path: Path, n: int, d: int, criterion: Criterion) -> int:
+    """Return the peak memory of a path beyond the n float32 vectors."""
+    if path == "matrix":
+        return linkage_bytes(n, d, n_copies=1, with_sums=criterion.bilinear)
+    # packed vectors, and float64 sums of clusters of two points or more: at most n / 2 of them
+    return 8 * n * d + _POINT_BYTES * n + 16 * (N_NEIGHBOURS + 1) * n
+
+
+def _require_matrix(what: str, n: int, d: int, criterion: Criterion, limit: int) -> None:
+    need = partial(path_bytes, "matrix", d=d, criterion=criterion)
+    if need(n) <= limit:
+        return
+    raise CapacityError(
+        f"{what} of {n:,} vectors goes through a matrix, which needs {format_bytes(need(n))}, but only "
+        f"{format_bytes(limit)} may be used; {largest_fitting(need, limit):,} vectors would fit. Without a matrix: "
+        f"average linkage under 'cosine', 'dot' or 'sqeuclidean', and Ward's under 'euclidean', need "
+        f"{format_bytes(path_bytes('lists', n, d, Criterion('average', 'cosine')))}"
+    )
+
+
+def _expected_s(path: Path, n: int, d: int, criterion: Criterion, threads: int) -> float:
+    metric: native_simd.Metric = "dot" if criterion.bilinear else "sqeuclidean"
+    pass_s = n * n * d / 2 / _multiplications_per_s(metric, threads)
+    return pass_s + n * n * _MATRIX_S if path == "matrix" else pass_s * (1 + _RESCANS) + n * _LISTS_S
+
+
+@lru_cache
+def _multiplications_per_s(metric: native_simd.Metric, threads: int) -> float:
+    """Measure the pass over a few vectors, twice: the first wakes the CPU."""
+    vectors = np.random.default_rng(0).standard_normal((_PROBE_ROWS, _PROBE_D), dtype=np.float32)
+    packed = native_simd.pack(vectors)
+    spent_s = float("inf")
+    for _ in range(2):
+        start_s = time.perf_counter()
+        native_simd.neighbours(packed, 1, metric=metric, threads=threads)
+        spent_s = min(spent_s, time.perf_counter() - start_s)
+    return _PROBE_ROWS * _PROBE_ROWS * _PROBE_D / 2 / spent_s
