@@ -157,6 +157,8 @@ def draw_dendrogram(
     InputError
         No tree of a forest has `min_leaves` leaves.
     """
+    if texts is not None and len(texts) != tree.n:
+        raise ValueError(f"want {tree.n} texts, one a leaf, got {len(texts)}")
     fewest = 1 + tree.n // 1000 if min_leaves is None else min_leaves
     sketch = tree.outline(max_branches, fewest)
     if len(sketch.tips) == 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.cluster import hierarchy
 from trees import Forest, forests, grow
@@ -17,6 +17,7 @@ def labels_of(groups: list[set[int]], n: int) -> list[int]:
     return [next(number for number, group in enumerate(groups) if leaf in group) for leaf in range(n)]
 
 
+@settings(deadline=None)
 @given(forests(), st.floats(-3, 16))
 def test_a_cut_at_a_height_merges_up_to_it(forest: Forest, height: float) -> None:
     labels = ce.Dendrogram(forest.Z, n=forest.n).cut_height(height)
@@ -24,6 +25,7 @@ def test_a_cut_at_a_height_merges_up_to_it(forest: Forest, height: float) -> Non
     assert labels.tolist() == labels_of(forest.groups(int((forest.Z[:, 2] <= height).sum())), forest.n)
 
 
+@settings(deadline=None)
 @given(forests(), st.data())
 def test_a_cut_by_count_has_so_many_groups(forest: Forest, data: st.DataObject) -> None:
     n_clusters = data.draw(st.integers(forest.n - len(forest.Z), forest.n))
@@ -32,6 +34,7 @@ def test_a_cut_by_count_has_so_many_groups(forest: Forest, data: st.DataObject) 
     assert set(labels.tolist()) == set(range(n_clusters))
 
 
+@settings(deadline=None)
 @given(forests(whole=True), st.data())
 def test_cuts_are_those_of_scipy(forest: Forest, data: st.DataObject) -> None:
     tree, (Z, n) = ce.Dendrogram(forest.Z), forest
@@ -52,6 +55,7 @@ def first_of_group(labels: np.ndarray) -> np.ndarray:
     return first[np.searchsorted(values, labels)]
 
 
+@settings(deadline=None)
 @given(forests())
 def test_every_node_is_a_range_of_the_leaf_order_with_its_smallest_leaf_first(forest: Forest) -> None:
     tree = ce.Dendrogram(forest.Z, n=forest.n)
@@ -65,6 +69,7 @@ def test_every_node_is_a_range_of_the_leaf_order_with_its_smallest_leaf_first(fo
     assert [leaf for leaf in tree.leaf_order().tolist() if leaf in roots] == roots
 
 
+@settings(deadline=None)
 @given(forests(), st.booleans(), st.data())
 def test_a_branch_has_the_merges_below_its_node(forest: Forest, named: bool, data: st.DataObject) -> None:
     ids = [f"leaf {leaf}" for leaf in range(forest.n)] if named else list(range(forest.n))

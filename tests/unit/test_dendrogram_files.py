@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@settings(deadline=None)
 @given(forests())
 def test_leaves_join_at_the_first_height_where_one_group_holds_both(forest: Forest) -> None:
     below = forest.members()[forest.n :]
@@ -36,6 +37,7 @@ def test_leaves_join_at_the_first_height_where_one_group_holds_both(forest: Fore
     assert np.array_equal(found, expected)
 
 
+@settings(deadline=None)
 @given(forests(whole=True))
 def test_cophenetic_distances_are_those_of_scipy(forest: Forest) -> None:
     if forest.n > 1:
@@ -88,6 +90,7 @@ def newick_of(tree: ce.Dendrogram) -> str:
     return file.getvalue()
 
 
+@settings(deadline=None)
 @given(forests(max_leaves=20), st.data())
 def test_newick_text_says_the_tree(forest: Forest, data: st.DataObject) -> None:
     names = st.text("a1_ '(),:;[]\n\t é-.\"", max_size=5)
@@ -126,6 +129,7 @@ def test_a_chain_of_many_leaves_is_written() -> None:
     assert text.count("(") == text.count(")") == text.count(",") == 29_999
 
 
+@settings(deadline=None)
 @given(forests(), st.booleans())
 def test_parquet_holds_all_of_it(tmp_path_factory: pytest.TempPathFactory, forest: Forest, named: bool) -> None:
     merges, leaves = (tmp_path_factory.getbasetemp() / name for name in ("merges.parquet", "leaves.parquet"))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from trees import Forest, forests, grow
 
 import cluster_engine as ce
 
 
+@settings(deadline=None)
 @given(forests(), st.integers(1, 12), st.integers(1, 6))
 def test_it_keeps_the_highest_merges_of_two_large_branches(forest: Forest, max_tips: int, min_leaves: int) -> None:
     sketch = ce.Dendrogram(forest.Z, n=forest.n).outline(max_tips, min_leaves)
@@ -38,6 +39,7 @@ def test_it_keeps_the_highest_merges_of_two_large_branches(forest: Forest, max_t
         assert all(below[name] <= side for name, side in zip(drawn, sides, strict=True))
 
 
+@settings(deadline=None)
 @given(forests(), st.integers(1, 12))
 def test_a_branch_is_named_after_its_first_merge(forest: Forest, max_tips: int) -> None:
     sketch = ce.Dendrogram(forest.Z, n=forest.n).outline(max_tips)

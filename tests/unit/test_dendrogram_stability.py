@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import reference
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster._hdbscan._tree import tree_to_labels
 from trees import Forest, forests, grow
@@ -13,6 +13,7 @@ from trees import Forest, forests, grow
 import cluster_engine as ce
 
 
+@settings(deadline=None)
 @given(forests(), st.integers(2, 9))
 def test_it_is_the_definition(forest: Forest, min_cluster_size: int) -> None:
     labels = ce.Dendrogram(forest.Z, n=forest.n).cut_stability(min_cluster_size)
@@ -32,6 +33,7 @@ def by_hdbscan(z: np.ndarray, min_cluster_size: int) -> np.ndarray:
     return np.array([[*numbers, -1].index(label) if label >= 0 else -1 for label in theirs.tolist()])
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32), st.integers(4, 150), st.integers(2, 9), st.booleans())
 def test_it_is_hdbscans_where_lambda_is_the_same(seed: int, n: int, min_cluster_size: int, is_chain: bool) -> None:
     z = grow(seed, n, n - 1, 1, 0.0, is_chain=is_chain).Z

@@ -186,10 +186,12 @@ def test_the_groups_of_a_cut_are_the_coloured_branches(tmp_path: Path) -> None:
     assert n_colours == {0.1: 6, 0.6: 4, 0.8: 3, 2.0: 1}
 
 
-def test_one_leaf_and_a_forest_without_branches(tmp_path: Path) -> None:
+def test_one_leaf_and_what_cannot_be_drawn(tmp_path: Path) -> None:
     assert draw_dendrogram(tmp_path / "tree.png", ce.Dendrogram(np.empty((0, 4)))) == 1
     with pytest.raises(InputError, match="no tree has 3 leaves"):
         draw_dendrogram(tmp_path / "tree.png", ce.Dendrogram(np.empty((0, 4)), n=9), min_leaves=3)
+    with pytest.raises(ValueError, match="want 1 texts, one a leaf, got 2"):
+        draw_dendrogram(tmp_path / "tree.png", ce.Dendrogram(np.empty((0, 4))), texts=["a", "b"])
 
 
 def test_signs_that_the_font_lacks_are_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
