@@ -1,8 +1,7 @@
-/* AVX2 and FMA. Micro-kernels 6, 5 and 5 x 16: a panel of a, cut in three, against one panel of b.
+/* AVX2 and FMA. Micro-kernel 4 x 24: a quarter panel of a against one and a half panels of b.
  *
- * 12 (or 10) accumulators, 2 halves of b and 1 broadcast fill the 16 registers; 10 chains cover the 4-cycle latency
- * of two FMA ports. BLOCK dimensions of a panel are 12 KiB: that of b stays in L1 while all of a passes. Between
- * blocks the accumulators rest in c, which keeps each chain whole. */
+ * 12 accumulators, 3 halves of b and 1 broadcast fill the 16 registers; 12 chains cover the 4-cycle latency of two FMA
+ * ports. 4 broadcasts and 3 loads feed 12 FMAs, fewer than for 6 x 16, and 4 rows divide a panel. */
 #include "internal.h"
 
 #if defined(__x86_64__)
@@ -10,7 +9,7 @@
 #pragma GCC target("avx2,fma")
 #include <immintrin.h>
 
-enum { BLOCK = 192, STRIDE = NS_TILE_ROWS, HALF = 8, PREFETCH = 16 };
+enum { ROWS = 4, GROUP = 3, BLOCK = 128, STRIDE = NS_TILE_ROWS, HALF = 8, PREFETCH = 16 };
 
 static inline __attribute__((always_inline)) __m256 step(__m256 a, __m256 b, __m256 acc, int squared_difference) {
     if (!squared_difference) return _mm256_fmadd_ps(a, b, acc);
@@ -18,45 +17,44 @@ static inline __attribute__((always_inline)) __m256 step(__m256 a, __m256 b, __m
     return _mm256_fmadd_ps(t, t, acc);
 }
 
-static inline __attribute__((always_inline)) void micro(const float *a, const float *b, int64_t kc, float *c,
-                                                        int first, const int rows, const int sq) {
-    __m256 acc[6][2];
-#pragma GCC unroll 6
-    for (int r = 0; r < rows; r++) {
-        acc[r][0] = first ? _mm256_setzero_ps() : _mm256_loadu_ps(c + r * STRIDE);
-        acc[r][1] = first ? _mm256_setzero_ps() : _mm256_loadu_ps(c + r * STRIDE + HALF);
-    }
+/* `n` halves (up to 3) of the panels of b, from `half` on; the line at `next + k * pace` is asked for on the way. */
+static inline __attribute__((always_inline)) void micro(const float *a, const float *b, int64_t panel, int64_t kc,
+                                                        float *c, int first, const int half, const int n, const int sq,
+                                                        const float *next, const int pace) {
+    __m256 acc[ROWS][3];
+#pragma GCC unroll 4
+    for (int r = 0; r < ROWS; r++)
+#pragma GCC unroll 3
+        for (int h = 0; h < n; h++)
+            acc[r][h] = first ? _mm256_setzero_ps() : _mm256_loadu_ps(c + r * STRIDE + (half + h) * HALF);
     for (int64_t k = 0; k < kc; k++) {
-        const __m256 y0 = _mm256_loadu_ps(b + k * NS_LANES), y1 = _mm256_loadu_ps(b + k * NS_LANES + HALF);
-#pragma GCC unroll 6
-        for (int r = 0; r < rows; r++) {
+        __m256 y[3];
+        __builtin_prefetch(next + k * pace);
+#pragma GCC unroll 3
+        for (int h = 0; h < n; h++)
+            y[h] = _mm256_loadu_ps(b + (half + h) / 2 * panel + k * NS_LANES + (half + h) % 2 * HALF);
+#pragma GCC unroll 4
+        for (int r = 0; r < ROWS; r++) {
             const __m256 x = _mm256_broadcast_ss(a + k * NS_LANES + r);
-            acc[r][0] = step(x, y0, acc[r][0], sq);
-            acc[r][1] = step(x, y1, acc[r][1], sq);
+#pragma GCC unroll 3
+            for (int h = 0; h < n; h++) acc[r][h] = step(x, y[h], acc[r][h], sq);
         }
     }
-#pragma GCC unroll 6
-    for (int r = 0; r < rows; r++) {
-        _mm256_storeu_ps(c + r * STRIDE, acc[r][0]);
-        _mm256_storeu_ps(c + r * STRIDE + HALF, acc[r][1]);
-    }
+#pragma GCC unroll 4
+    for (int r = 0; r < ROWS; r++)
+#pragma GCC unroll 3
+        for (int h = 0; h < n; h++) _mm256_storeu_ps(c + r * STRIDE + (half + h) * HALF, acc[r][h]);
 }
 
-static inline __attribute__((always_inline)) void tile(const float *a, const float *b, int64_t d, int64_t a_panels,
-                                                       int64_t b_panels, float *c, const int sq) {
-    const int64_t panel = NS_LANES * d;
-    for (int64_t k = 0; k < d; k += BLOCK) {
-        const int64_t kc = d - k < BLOCK ? d - k : BLOCK;
-        for (int64_t j = 0; j < b_panels; j++) {
-            const float *y = b + j * panel + k * NS_LANES;
-            for (int64_t i = 0; i < a_panels; i++) {
-                const float *x = a + i * panel + k * NS_LANES;
-                float *out = c + i * NS_LANES * STRIDE + j * NS_LANES;
-                micro(x, y, kc, out, k == 0, 6, sq);
-                micro(x + 6, y, kc, out + 6 * STRIDE, k == 0, 5, sq);
-                micro(x + 11, y, kc, out + 11 * STRIDE, k == 0, 5, sq);
-            }
-        }
+/* `n` panels of b (1 to GROUP): two calls a quarter of a, of n halves each; a lone panel is one call. */
+static inline __attribute__((always_inline)) void panel_tile(const float *a, const float *b, int64_t panel, int64_t kc,
+                                                             float *c, int first, const int n, const int sq,
+                                                             const float *next_a, const float *next_b) {
+    const int width = n > 1 ? n : 2;
+    for (int r = 0; r < NS_LANES; r += ROWS) {
+        micro(a + r, b, panel, kc, c + r * STRIDE, first, 0, width, sq, next_a + r * kc, NS_LANES / ROWS);
+        if (n > 1)
+            micro(a + r, b, panel, kc, c + r * STRIDE, first, n, n, sq, next_b + r * kc / 4, NS_LANES / ROWS / 4);
     }
 }
 

@@ -1,8 +1,7 @@
-/* AVX-512F. Micro-kernel 8 x 32: half a panel of a against two panels of b, 16 accumulators.
+/* AVX-512F. Micro-kernel 8 x 48: half a panel of a against three panels of b.
  *
- * 16 chains cover the 4-cycle latency of two FMA ports twice over. 8 broadcasts and 2 loads feed 16 FMAs, so a core
- * with two loads a cycle waits on the FMAs alone. BLOCK dimensions of two panels of b are 24 KiB: they stay in L1
- * while all of a passes. Between blocks the accumulators rest in c, which keeps each chain whole. */
+ * 24 chains cover the 4-cycle latency of two FMA ports three times over; with 3 registers of b and 1 broadcast they fit
+ * the 32 registers. 8 broadcasts and 3 loads feed 24 FMAs, so a core with two loads a cycle waits on the FMAs alone. */
 #include "internal.h"
 
 #if defined(__x86_64__)
@@ -10,7 +9,7 @@
 #pragma GCC target("avx512f")
 #include <immintrin.h>
 
-enum { ROWS = 8, BLOCK = 192, STRIDE = NS_TILE_ROWS, PREFETCH = 16 };
+enum { ROWS = 8, GROUP = 3, BLOCK = 128, STRIDE = NS_TILE_ROWS, PREFETCH = 16 };
 
 static inline __attribute__((always_inline)) __m512 step(__m512 a, __m512 b, __m512 acc, int squared_difference) {
     if (!squared_difference) return _mm512_fmadd_ps(a, b, acc);
@@ -18,49 +17,39 @@ static inline __attribute__((always_inline)) __m512 step(__m512 a, __m512 b, __m
     return _mm512_fmadd_ps(t, t, acc);
 }
 
-/* `panels` (1 or 2) panels of b, `kc` dimensions; the b panels lie `b_stride` elements apart. */
-static inline __attribute__((always_inline)) void micro(const float *a, const float *b, int64_t b_stride, int64_t kc,
-                                                        float *c, int first, const int panels, const int sq) {
-    __m512 acc[ROWS][2];
+/* `n` panels of b (1 to GROUP); the line at `next + k * pace` is asked for on the way. */
+static inline __attribute__((always_inline)) void micro(const float *a, const float *b, int64_t panel, int64_t kc,
+                                                        float *c, int first, const int n, const int sq,
+                                                        const float *next, const int pace) {
+    __m512 acc[ROWS][GROUP];
 #pragma GCC unroll 8
     for (int r = 0; r < ROWS; r++)
-#pragma GCC unroll 2
-        for (int p = 0; p < panels; p++)
+#pragma GCC unroll 3
+        for (int p = 0; p < n; p++)
             acc[r][p] = first ? _mm512_setzero_ps() : _mm512_loadu_ps(c + r * STRIDE + p * NS_LANES);
     for (int64_t k = 0; k < kc; k++) {
-        __m512 y[2];
-#pragma GCC unroll 2
-        for (int p = 0; p < panels; p++) y[p] = _mm512_loadu_ps(b + p * b_stride + k * NS_LANES);
+        __m512 y[GROUP];
+        __builtin_prefetch(next + k * pace);
+#pragma GCC unroll 3
+        for (int p = 0; p < n; p++) y[p] = _mm512_loadu_ps(b + p * panel + k * NS_LANES);
 #pragma GCC unroll 8
         for (int r = 0; r < ROWS; r++) {
             const __m512 x = _mm512_set1_ps(a[k * NS_LANES + r]);
-#pragma GCC unroll 2
-            for (int p = 0; p < panels; p++) acc[r][p] = step(x, y[p], acc[r][p], sq);
+#pragma GCC unroll 3
+            for (int p = 0; p < n; p++) acc[r][p] = step(x, y[p], acc[r][p], sq);
         }
     }
 #pragma GCC unroll 8
     for (int r = 0; r < ROWS; r++)
-#pragma GCC unroll 2
-        for (int p = 0; p < panels; p++) _mm512_storeu_ps(c + r * STRIDE + p * NS_LANES, acc[r][p]);
+#pragma GCC unroll 3
+        for (int p = 0; p < n; p++) _mm512_storeu_ps(c + r * STRIDE + p * NS_LANES, acc[r][p]);
 }
 
-static inline __attribute__((always_inline)) void tile(const float *a, const float *b, int64_t d, int64_t a_panels,
-                                                       int64_t b_panels, float *c, const int sq) {
-    const int64_t panel = NS_LANES * d;
-    for (int64_t k = 0; k < d; k += BLOCK) {
-        const int64_t kc = d - k < BLOCK ? d - k : BLOCK;
-        for (int64_t j = 0; j < b_panels; j += 2) {
-            const float *y = b + j * panel + k * NS_LANES;
-            for (int64_t i = 0; i < 2 * a_panels; i++) {
-                const float *x = a + (i / 2) * panel + k * NS_LANES + (i % 2) * ROWS;
-                float *out = c + i * ROWS * STRIDE + j * NS_LANES;
-                if (j + 1 < b_panels)
-                    micro(x, y, panel, kc, out, k == 0, 2, sq);
-                else
-                    micro(x, y, panel, kc, out, k == 0, 1, sq);
-            }
-        }
-    }
+static inline __attribute__((always_inline)) void panel_tile(const float *a, const float *b, int64_t panel, int64_t kc,
+                                                             float *c, int first, const int n, const int sq,
+                                                             const float *next_a, const float *next_b) {
+    micro(a, b, panel, kc, c, first, n, sq, next_a, NS_LANES);
+    micro(a + ROWS, b, panel, kc, c + ROWS * STRIDE, first, n, sq, next_b, NS_LANES / 4);
 }
 
 static float row_max(const float *row, const float *bias, int64_t n) {

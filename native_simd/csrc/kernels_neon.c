@@ -1,13 +1,12 @@
 /* NEON (AArch64). Micro-kernel 4 x 16: a quarter panel of a against one panel of b, 16 accumulators.
  *
- * 16 chains cover a 4-cycle latency on four FMA pipes; one load brings four elements of a, used by lane. BLOCK
- * dimensions of a panel are 12 KiB: that of b stays in L1 while all of a passes. */
+ * 16 chains cover a 4-cycle latency on four FMA pipes; one load brings four elements of a, used by lane. */
 #include "internal.h"
 
 #if defined(__aarch64__)
 #include <arm_neon.h>
 
-enum { ROWS = 4, QUADS = 4, BLOCK = 192, STRIDE = NS_TILE_ROWS, PREFETCH = 16 };
+enum { ROWS = 4, QUADS = 4, GROUP = 1, BLOCK = 192, STRIDE = NS_TILE_ROWS, PREFETCH = 16 };
 
 static inline __attribute__((always_inline)) float32x4_t step(float32x4_t a, float32x4_t b, float32x4_t acc,
                                                               int squared_difference) {
@@ -40,16 +39,12 @@ static inline __attribute__((always_inline)) void micro(const float *a, const fl
         for (int q = 0; q < QUADS; q++) vst1q_f32(c + r * STRIDE + q * 4, acc[r][q]);
 }
 
-static inline __attribute__((always_inline)) void tile(const float *a, const float *b, int64_t d, int64_t a_panels,
-                                                       int64_t b_panels, float *c, const int sq) {
-    const int64_t panel = NS_LANES * d;
-    for (int64_t k = 0; k < d; k += BLOCK) {
-        const int64_t kc = d - k < BLOCK ? d - k : BLOCK;
-        for (int64_t j = 0; j < b_panels; j++)
-            for (int64_t i = 0; i < a_panels * 4; i++)
-                micro(a + (i / 4) * panel + k * NS_LANES + (i % 4) * ROWS, b + j * panel + k * NS_LANES, kc,
-                      c + i * ROWS * STRIDE + j * NS_LANES, k == 0, sq);
-    }
+/* One panel of b, and no prefetch: no CPU was at hand to measure one. */
+static inline __attribute__((always_inline)) void panel_tile(const float *a, const float *b, int64_t panel, int64_t kc,
+                                                             float *c, int first, const int n, const int sq,
+                                                             const float *next_a, const float *next_b) {
+    (void)panel, (void)n, (void)next_a, (void)next_b;
+    for (int r = 0; r < NS_LANES; r += ROWS) micro(a + r, b, kc, c + r * STRIDE, first, sq);
 }
 
 static void transpose(const float *in, int64_t in_stride, int64_t rows, int64_t columns, float *out,

@@ -42,22 +42,34 @@ void ns_finish(int32_t metric, float *tile, int64_t rows, int64_t columns) {
     }
 }
 
-void ns_similarity_tile(const ns_kernels *kernels, int32_t metric, const float *a, int64_t rows, const float *b,
-                        int64_t columns, int64_t d, float *tile) {
+/* The raw accumulators of the panels that hold these rows and columns. */
+static void accumulate_tile(const ns_kernels *kernels, int32_t metric, const float *a, int64_t rows, const float *b,
+                            int64_t columns, int64_t d, float *tile) {
     const int euclidean = metric == NS_SQEUCLIDEAN || metric == NS_EUCLIDEAN;
     (euclidean ? kernels->tile_sqeuclidean : kernels->tile_dot)(a, b, d, (rows + NS_LANES - 1) / NS_LANES,
                                                                 (columns + NS_LANES - 1) / NS_LANES, tile);
+}
+
+void ns_similarity_tile(const ns_kernels *kernels, int32_t metric, const float *a, int64_t rows, const float *b,
+                        int64_t columns, int64_t d, float *tile) {
+    accumulate_tile(kernels, metric, a, rows, b, columns, d, tile);
     ns_finish(metric, tile, rows, columns);
 }
 
-/* Rows i0.. and columns j0.. of the result, through `tile`; columns from j0 + mirror_from on are mirrored too. */
+/* Rows i0.. and columns j0.. of the result, through `tile`; columns from j0 + mirror_from on are mirrored too. A panel
+ * of rows is finished and written while it is in L1. */
 static void compute_block(const pass *p, float *tile, int64_t i0, int64_t rows, int64_t j0, int64_t columns,
                           int64_t mirror_from) {
-    ns_similarity_tile(p->kernels, p->metric, p->a + i0 * p->d, rows, p->b + j0 * p->d, columns, p->d, tile);
-    ns_apply_epilogue(&p->epilogue, tile, i0, rows, j0, columns);
-    for (int64_t i = 0; i < rows; i++)
-        __builtin_memcpy(p->out + (i0 + i) * p->out_stride + j0, tile + i * NS_TILE_ROWS,
-                         sizeof(float) * (size_t)columns);
+    accumulate_tile(p->kernels, p->metric, p->a + i0 * p->d, rows, p->b + j0 * p->d, columns, p->d, tile);
+    for (int64_t i = 0; i < rows; i += NS_LANES) {
+        float *strip = tile + i * NS_TILE_ROWS;
+        const int64_t height = least(NS_LANES, rows - i);
+        ns_finish(p->metric, strip, height, columns);
+        ns_apply_epilogue(&p->epilogue, strip, i0 + i, height, j0, columns);
+        for (int64_t r = 0; r < height; r++)
+            __builtin_memcpy(p->out + (i0 + i + r) * p->out_stride + j0, strip + r * NS_TILE_ROWS,
+                             sizeof(float) * (size_t)columns);
+    }
     if (p->mirror && mirror_from < columns)
         p->kernels->transpose(tile + mirror_from, NS_TILE_ROWS, rows, columns - mirror_from,
                               p->mirror + (j0 + mirror_from) * p->mirror_stride + i0, p->mirror_stride);

@@ -115,7 +115,7 @@ static void compare_row_thresholds(const ns_kernels *kernels, int64_t n) {
 }
 
 static void compare_kernels(const ns_kernels *kernels) {
-    static const int64_t long_d[] = {191, 192, 193, 383, 384, 385, 767, 768, 769};
+    static const int64_t long_d[] = {127, 128, 129, 191, 192, 193, 383, 384, 385, 767, 768, 769};
     for (int64_t d = 1; d <= 97; d++) compare_tiles(kernels, d, 1 + d % 3, 1 + d % 4);
     for (size_t i = 0; i < sizeof long_d / sizeof *long_d; i++) compare_tiles(kernels, long_d[i], 2, 3);
     compare_tiles(kernels, 3, 12, 12);

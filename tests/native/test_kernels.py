@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
     Check = Callable[[Kernels, Kernels, int, str], None]
 
-DIMENSIONS = (*range(1, 98, 3), 191, 192, 193, 383, 384, 385, 767, 768, 769)
+DIMENSIONS = (*range(1, 98, 3), 127, 128, 129, 191, 192, 193, 383, 384, 385, 767, 768, 769)
 
 
 @pytest.mark.parametrize("d", DIMENSIONS)
 def test_tiles_equal_scalar(simd: Kernels, scalar: Kernels, d: int) -> None:
-    for n_a_panels, n_b_panels in ((1, 1), (1, 2), (2, 3), (3, 2)):
+    for n_a_panels, n_b_panels in ((1, 1), (1, 2), (2, 3), (3, 2), (1, 4), (2, 5)):
         check_tiles(simd, scalar, d, n_a_panels, n_b_panels)
 
 
