@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
+from sklearn.utils.validation import check_array, check_is_fitted, check_non_negative, validate_data
 
 import native_simd
 from cluster_engine.data.columns import as_matrix
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from cluster_engine.progress import Reporter
 
 _ROUNDING = 2.0**-20
+_WEIGHED: tuple[Method, ...] = ("average", "ward")  # under the others two equal rows join to what one of them would
 
 
 def _has_centers(estimator: ConceptClustering) -> bool:
@@ -60,6 +61,9 @@ class ConceptClustering(
     metric : {"cosine", "dot", "euclidean", "sqeuclidean", "precomputed"}
         As in :func:`cluster_engine.linkage`: "cosine" takes no zero vectors, and "ward" needs "euclidean" or
         "precomputed". With "precomputed", X is a square matrix of distances, symmetric but for rounding.
+    compute_full_tree : bool
+        If False, `fit` stops at `distance_threshold`, which takes less time: the labels are the same, what would join
+        above is not found out.
     threads : int, optional
         Default, all CPUs that this process may use. Never changes the result.
     memory_limit : int, optional
@@ -70,20 +74,20 @@ class ConceptClustering(
     Attributes
     ----------
     labels_ : ndarray of int64, shape (n_samples,)
-        The cluster of each row, numbered from 0, the largest first. The order of equal ones follows from their
-        centres; so the numbers do not depend on the order of the rows.
+        The cluster of each row, numbered from 0, the largest (heaviest, with `sample_weight`) first. The order
+        of equal ones follows from their centres; so the numbers do not depend on the order of the rows.
     n_clusters_ : int
     dendrogram_ : cluster_engine.Dendrogram
         The tree, to be cut elsewhere; its cuts number groups by their first row.
     n_leaves_ : int
-        Leaves of the tree: the rows.
-    children_ : ndarray of int64, shape (n_leaves_ - 1, 2)
+        Leaves of the tree: the rows, but those of weight 0.
+    children_ : ndarray of int64, shape (n_leaves_ - 1, 2), or (n_leaves_ - n_clusters_, 2) of a tree that is not full
         Row t: the two nodes joined into node ``n_leaves_ + t``.
-    distances_ : ndarray of float64, shape (n_leaves_ - 1,)
+    distances_ : ndarray of float64, shape (len(children_),)
         The distance at which they join; never decreasing.
     cluster_centers_ : ndarray of float32, shape (n_clusters_, n_features_in_)
         Mean of the members, under "cosine" of their unit vectors. With metric "precomputed" there are none, and
-        clusters of equal size are numbered by their first row.
+        clusters of equal weight are numbered by their first row.
     n_features_in_ : int
     feature_names_in_ : ndarray of str, shape (n_features_in_,)
         Only if X is a data frame whose columns are all named by strings.
@@ -117,6 +121,7 @@ class ConceptClustering(
         distance_threshold: float | None = None,
         linkage: Method = "average",
         metric: Metric | Literal["precomputed"] = "cosine",
+        compute_full_tree: bool = True,
         threads: int | None = None,
         memory_limit: int | None = None,
         progress: Reporter | None = None,
@@ -125,11 +130,12 @@ class ConceptClustering(
         self.distance_threshold = distance_threshold
         self.linkage = linkage
         self.metric = metric
+        self.compute_full_tree = compute_full_tree
         self.threads = threads
         self.memory_limit = memory_limit
         self.progress = progress
 
-    def fit(self, X: ArrayLike, y: object = None) -> ConceptClustering:  # noqa: ARG002  # scikit-learn's signature
+    def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> ConceptClustering:  # noqa: ARG002  # scikit-learn's signature
         """Build the tree of the rows, cut it, and take the centres of the clusters.
 
         Parameters
@@ -137,6 +143,9 @@ class ConceptClustering(
         X : array_like, shape (n_samples, n_features), or (n_samples, n_samples) with metric "precomputed"
             At least two rows.
         y : ignored
+        sample_weight : array_like, shape (n_samples,), optional
+            Not negative. A row of weight 2 counts as two equal rows; one of weight 0 shapes nothing, has no leaf in
+            the tree, and is labelled as `predict` does.
 
         Returns
         -------
@@ -151,43 +160,53 @@ class ConceptClustering(
             A parameter is out of range, or X is what scikit-learn refuses: NaN, not two-dimensional, too few rows.
         """
         rows: NDArray[Any] = validate_data(self, _as_rows(X), ensure_min_samples=2)
+        weights = np.ones(len(rows)) if sample_weight is None else _as_weights(sample_weight, len(rows))
         if _has_centers(self):
-            self._fit_vectors(_as_float32(rows))
+            self._fit_vectors(_as_float32(rows), weights)
         else:
-            self._fit_distances(rows)
+            self._fit_distances(rows, weights)
         return self
 
-    def _fit_vectors(self, vectors: NDArray[np.float32]) -> None:
+    def _fit_vectors(self, vectors: NDArray[np.float32], weights: NDArray[np.float64]) -> None:
         norms = vector_norms(vectors, self._criterion, self._n_threads)
-        groups = self._cluster(vectors)
-        sizes = np.bincount(groups)
-        centers = cluster_means(vectors, 1 / (norms * sizes[groups]), groups, len(sizes))
-        order = sorted(range(len(sizes)), key=lambda group: (-sizes[group], centers[group].tobytes()))
+        is_leaf = weights > 0
+        leaves, leaf_weights = (vectors, weights) if is_leaf.all() else (vectors[is_leaf], weights[is_leaf])
+        groups = self._cluster(leaves, leaf_weights)
+        totals = np.bincount(groups, leaf_weights)
+        centers = cluster_means(leaves, leaf_weights / (norms[is_leaf] * totals[groups]), groups, len(totals))
+        order = sorted(range(len(totals)), key=lambda group: (-totals[group], centers[group].tobytes()))
         self.cluster_centers_ = centers[order]
-        self.labels_ = np.argsort(order)[groups]
+        self.labels_ = np.empty(len(vectors), np.int64)
+        self.labels_[is_leaf] = np.argsort(order)[groups]
+        if not is_leaf.all():
+            self.labels_[~is_leaf] = self._nearest(vectors[~is_leaf])
 
-    def _fit_distances(self, distances: NDArray[Any]) -> None:
+    def _fit_distances(self, distances: NDArray[Any], weights: NDArray[np.float64]) -> None:
+        if not weights.all():
+            raise ValueError('under metric "precomputed" no sample_weight is 0: nothing could label such a row')
         check_non_negative(distances, "ConceptClustering as distances")
-        groups = self._cluster(_mirrored(distances))
-        order = np.argsort(-np.bincount(groups), kind="stable")
+        groups = self._cluster(_mirrored(distances), weights)
+        order = np.argsort(-np.bincount(groups, weights), kind="stable")
         self.labels_ = np.argsort(order)[groups]
 
-    def _cluster(self, X: NDArray[Any]) -> NDArray[np.int64]:
+    def _cluster(self, X: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[np.int64]:
         """Build the tree and return the group of each leaf, numbered by its first."""
         self._check_cut(len(X))
         z = link(
             X,
             self.linkage,
             self.metric,
+            weights=weights if self.linkage in _WEIGHED and (weights != 1).any() else None,
+            cut=None if self.compute_full_tree else self.distance_threshold,
             threads=self.threads,
             memory_limit=self.memory_limit,
             progress=self.progress,
         )
-        self.dendrogram_ = Dendrogram(z)
+        self.dendrogram_ = Dendrogram(z, n=len(X))
         self.n_leaves_ = len(X)
         self.children_ = z[:, :2].astype(np.int64)
         self.distances_ = z[:, 2].copy()
-        groups = self._cut(X)
+        groups = self._cut(X, weights)
         self.n_clusters_ = int(groups.max()) + 1
         return groups
 
@@ -200,16 +219,18 @@ class ConceptClustering(
             raise ValueError(f"n_clusters must be an integer from 1 to the {n_leaves} points, got {n_clusters!r}")
         if threshold is not None and not (isinstance(threshold, Real) and not math.isnan(threshold)):
             raise ValueError(f"distance_threshold must be a number, got {threshold!r}")
+        if threshold is None and not self.compute_full_tree:
+            raise ValueError("without a distance_threshold the tree is full; leave out compute_full_tree=False")
         if n_clusters is None and threshold is None and not _has_centers(self):
             raise ValueError('under metric "precomputed", give n_clusters or distance_threshold')
 
-    def _cut(self, X: NDArray[Any]) -> NDArray[np.int64]:
+    def _cut(self, X: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[np.int64]:
         if self.distance_threshold is not None:
             return self.dendrogram_.cut_height(self.distance_threshold)
         if self.n_clusters is not None:
             return self.dendrogram_.cut_count(self.n_clusters)
         try:
-            cross = cross_similarities(self.dendrogram_.Z, self._criterion, X)
+            cross = cross_similarities(self.dendrogram_.Z, self._criterion, X, weights)
         except native_simd.RowError as fault:
             raise VectorError(f"{fault}; without directions, give n_clusters or distance_threshold") from None
         return self.dendrogram_.cut_count(len(X) - choose_cut(self.dendrogram_.Z, cross).n_merges)
@@ -322,3 +343,12 @@ def _mirrored(distances: NDArray[Any]) -> NDArray[Any]:
 def _as_float32(X: NDArray[Any]) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused with its row
         return np.ascontiguousarray(X, np.float32)
+
+
+def _as_weights(sample_weight: ArrayLike, n: int) -> NDArray[np.float64]:
+    weights = check_array(sample_weight, dtype=np.float64, ensure_2d=False, input_name="sample_weight")
+    if weights.shape != (n,) or (weights < 0).any() or not weights.any():
+        raise ValueError(
+            f"sample_weight must be {n} numbers, none negative and not all zero; its shape {weights.shape}"
+        )
+    return np.asarray(weights)

@@ -87,7 +87,10 @@ def _n_pairs(m: int) -> int:
 
 
 def cross_similarities(
-    z: NDArray[np.float64], criterion: Criterion, vectors: NDArray[np.float32]
+    z: NDArray[np.float64],
+    criterion: Criterion,
+    vectors: NDArray[np.float32],
+    weights: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
     """Return the mean cosine similarity between the two parts of each merge.
 
@@ -97,16 +100,19 @@ def cross_similarities(
     ----------
     vectors : ndarray of float32, shape (n, d)
         Not zero.
+    weights : ndarray of float64, shape (n,), optional
+        Of the vectors in the means, as in the linkage; default, 1 each.
     """
     if (criterion.method, criterion.metric) == ("average", "cosine"):
         return 1.0 - z[:, 2]
     norms = native_simd.norms(vectors, unit=True)
-    sums = dict(enumerate(vectors.astype(np.float64) / norms[:, np.newaxis]))
-    sizes = [1] * len(vectors)
+    units = vectors.astype(np.float64) / norms[:, np.newaxis]
+    totals = [1.0] * len(vectors) if weights is None else weights.tolist()
+    sums = dict(enumerate(units if weights is None else units * weights[:, np.newaxis]))
     cross = np.empty(len(z))
     for t, (a, b) in enumerate(z[:, :2].astype(np.int64).tolist()):
         left, right = sums.pop(a), sums.pop(b)
-        cross[t] = math.fsum((left * right).tolist()) / (sizes[a] * sizes[b])
+        cross[t] = math.fsum((left * right).tolist()) / (totals[a] * totals[b])
         sums[len(vectors) + t] = left + right
-        sizes.append(sizes[a] + sizes[b])
+        totals.append(totals[a] + totals[b])
     return cross

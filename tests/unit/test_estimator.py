@@ -190,6 +190,43 @@ def test_a_tie_goes_to_the_smaller_label() -> None:
     assert clustering.predict([[1, 1], [-3, 3], [0, -1]]).tolist() == [0, 0, 1]
 
 
+@pytest.mark.parametrize("cut", [{"n_clusters": 7}, {"distance_threshold": 0.6}, {}])
+@pytest.mark.parametrize(
+    ("linkage", "metric"),
+    [("average", "cosine"), ("average", "sqeuclidean"), ("ward", "euclidean")]
+    + [(linkage, "cosine") for linkage in ("single", "complete", "weighted")],
+)
+def test_weights_are_repetitions(linkage: Method, metric: Metric, cut: dict[str, Any]) -> None:
+    x = clouds(80, 6, seed=20)
+    weights = np.random.default_rng(21).integers(0, 4, 80)
+    weighted = ce.ConceptClustering(linkage=linkage, metric=metric, **cut).fit(x, sample_weight=weights)
+    repeated = ce.ConceptClustering(linkage=linkage, metric=metric, **cut).fit(x.repeat(weights, axis=0))
+    assert weighted.n_leaves_ == np.count_nonzero(weights) < 80
+    assert np.array_equal(weighted.labels_.repeat(weights), repeated.labels_)
+    assert np.array_equal(weighted.labels_[weights == 0], repeated.predict(x[weights == 0]))
+    assert weighted.cluster_centers_ == pytest.approx(repeated.cluster_centers_, rel=1e-6)
+    assert weighted.distances_ == pytest.approx(repeated.distances_[-len(weighted.distances_) :], rel=1e-6)
+
+
+def test_precomputed_weights() -> None:
+    x, weights = clouds(40, 6, seed=22), np.random.default_rng(23).uniform(0.5, 3, 40)
+    ours = ce.ConceptClustering(5, metric="precomputed").fit(distance_matrix(x, "cosine"), sample_weight=weights)
+    assert partition(ours.labels_) == partition(ce.ConceptClustering(5).fit(x, sample_weight=weights).labels_)
+    assert np.all(np.diff(np.bincount(ours.labels_, weights)) <= 0)
+
+
+def test_a_tree_that_is_not_full() -> None:
+    x = clouds(80, 6, seed=24)
+    full = ce.ConceptClustering(distance_threshold=0.5).fit(x)
+    stopped = ce.ConceptClustering(distance_threshold=0.5, compute_full_tree=False).fit(x)
+    assert 1 < stopped.n_clusters_ == full.n_clusters_
+    assert np.array_equal(stopped.labels_, full.labels_)
+    assert np.array_equal(stopped.children_, full.children_[: 80 - stopped.n_clusters_])
+    assert np.array_equal(stopped.distances_, full.distances_[: 80 - stopped.n_clusters_])
+    assert stopped.dendrogram_.n_trees == stopped.n_clusters_
+    assert np.array_equal(stopped.predict(x), full.predict(x))
+
+
 def test_prediction_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = clouds(60, 7, seed=11), clouds(150, 7, seed=12)
     clustering = ce.ConceptClustering(6, threads=3).fit(x)
@@ -330,12 +367,31 @@ X = np.arange(12.0).reshape(4, 3)
         ({"metric": "manhattan"}, "metric must be one of"),
         ({"linkage": "ward"}, "'ward' is defined for metric 'euclidean' only"),
         ({"metric": "precomputed"}, "give n_clusters or distance_threshold"),
+        ({"n_clusters": 2, "compute_full_tree": False}, "without a distance_threshold the tree is full"),
         ({"threads": 0}, "threads must be a positive integer"),
     ],
 )
 def test_refuses_parameters(parameters: dict[str, Any], match: str) -> None:
     with pytest.raises(ValueError, match=match):
         ce.ConceptClustering(**parameters).fit(X)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "weights", "match"),
+    [
+        ({}, [1, 1, 1], "must be 4 numbers"),
+        ({}, [1, -1, 1, 1], "none negative"),
+        ({}, [0, 0, 0, 0], "not all zero"),
+        ({}, [1, np.nan, 1, 1], "sample_weight contains NaN"),
+        ({}, [1, 0, 0, 0], "at least 2 vectors"),
+        ({"metric": "precomputed"}, [1, 0, 1, 1], "no sample_weight is 0"),
+        ({"metric": "precomputed", "linkage": "ward"}, [1, 2, 1, 1], "not for precomputed Ward"),
+    ],
+)
+def test_refuses_weights(parameters: dict[str, Any], weights: list[float], match: str) -> None:
+    x = distance_matrix(X, "euclidean") if parameters else X
+    with pytest.raises(ValueError, match=match):
+        ce.ConceptClustering(1, **parameters).fit(x, sample_weight=weights)
 
 
 def test_refuses_vectors_without_direction() -> None:
