@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := $(wildcard native_simd/csrc/*) native_simd/_build.py setup.py pyproject.toml
 
-.PHONY: demo test lint unit native ray bench test-neon test-numa sanitize clean
+.PHONY: demo test lint unit native ray bench bench-check bench-baseline cachegrind counters flamegraph test-neon test-numa sanitize clean
 
 demo: $(VENV)/.installed-plot
 	$(BIN)/cluster-engine consolidate --input demo/episodes.parquet --store out/demo
@@ -41,6 +41,26 @@ bench: $(VENV)/.installed-bench $(VENV)-rac
 # RAC++'s wheel needs numpy before 2. Where there is none for this Python, the results say that RAC++ is absent.
 $(VENV)-rac:
 	$(PYTHON) -m venv $@ && $@/bin/python -m pip install --quiet 'numpy<2' racplusplus==0.1.1 || rm -rf $@
+
+bench-check: $(VENV)/.installed-test
+	benchmarks/valgrind.sh
+	$(BIN)/python -m benchmarks.gate
+
+bench-baseline: $(VENV)/.installed-test
+	benchmarks/valgrind.sh
+	$(BIN)/python -m benchmarks.gate --record
+
+BENCH ?= pairwise_symmetric
+cachegrind: $(VENV)/.installed-test
+	benchmarks/valgrind.sh
+	$(BIN)/python -m benchmarks.cachegrind '$(BENCH)'
+
+counters: $(VENV)/.installed-test
+	$(BIN)/python -m benchmarks.counters
+
+CALL ?= linkage average
+flamegraph: $(VENV)/.installed-bench
+	$(BIN)/python -m benchmarks.flamegraph '$(CALL)'
 
 test-neon:
 	tests/native/neon.sh

@@ -10,6 +10,7 @@
 
 #include "lanes.h"
 #include "internal.h"
+#include "operations.h"
 
 static int64_t n_compared, n_different;
 
@@ -341,6 +342,17 @@ static void compare_bindings(int32_t isa, int64_t n, int32_t threads) {
     free(start), free(rates), free(got), free(expected), free(times), free(fans);
 }
 
+/* Every operation of the registry. */
+static void compare_operations(int32_t isa, int64_t n, int64_t d, int32_t threads) {
+    for (int i = 0; i < n_operations; i++) {
+        const operation *o = &operations[i];
+        workload got = prepare(o, n, d), expected = prepare(o, n, d);
+        if (o->call(&got, isa, threads) != NS_OK || o->call(&expected, NS_SCALAR, 1) != NS_OK) abort();
+        compare(o->name, got.out, expected.out, (size_t)got.n_out_bytes);
+        release(&got), release(&expected);
+    }
+}
+
 static void refuse(void) {
     float row[2] = {1.0f, NAN};
     double norm;
@@ -374,6 +386,9 @@ int main(int n_arguments, char **arguments) {
         for (int64_t n = NS_LANES; n <= NS_TILE_ROWS; n += NS_LANES) compare_epilogues(ns_lane_table(isa), n);
         for (int64_t n = 1; n <= 97; n++) compare_bindings(isa, n, 1);
         compare_bindings(isa, 100001, 4);
+        compare_operations(isa, 1, 1, 1);
+        compare_operations(isa, 17, 97, 2);
+        compare_operations(isa, 385, 20, 4);
         refuse();
         printf("%s: %lld comparisons, %lld different\n", ns_isa_name(isa), (long long)n_compared,
                (long long)n_different);

@@ -1,0 +1,181 @@
+/* What the operations work on, and at the end their registry. */
+#include "operations.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { N_PLACES = 17 }; /* of a ranked list */
+
+static const int64_t NOW = 1700000000000000; /* microseconds */
+static const double HALF_LIFE = 2.6e12;
+
+static int64_t least(int64_t x, int64_t y) { return x < y ? x : y; }
+
+static void *allocate(int64_t n_bytes) {
+    void *memory = n_bytes < 0 ? NULL : aligned_alloc(64, (size_t)(n_bytes + 63) / 64 * 64);
+    if (!memory) abort();
+    return memset(memory, 0, (size_t)n_bytes);
+}
+
+static uint64_t state;
+
+static uint32_t next_random(void) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(state >> 32);
+}
+
+static float *uniform(int64_t n, float low, float high) {
+    float *values = allocate(n * 4);
+    for (int64_t i = 0; i < n; i++) values[i] = low + (high - low) * (float)(next_random() >> 8) * 0x1p-24f;
+    return values;
+}
+
+static void write_to(workload *w, int64_t n_bytes) {
+    w->out = allocate(n_bytes);
+    w->n_out_bytes = n_bytes;
+}
+
+static int64_t n_panel_bytes(const workload *w) { return (w->n + NS_LANES - 1) / NS_LANES * NS_LANES * w->d * 4; }
+
+static int64_t n_tiles(const workload *w) {
+    const int64_t n_blocks = (w->n + NS_TILE_ROWS - 1) / NS_TILE_ROWS;
+    return n_blocks * (n_blocks + 1) / 2;
+}
+
+static void vectors(workload *w) {
+    w->rows = uniform(w->n * w->d, -1.0f, 1.5f);
+    w->panels = allocate(n_panel_bytes(w));
+    w->norms = allocate(w->n * 8);
+    if (ns_pack(w->rows, w->n, w->d, w->d, 1, w->panels, w->norms, &w->bad_row, 1) != NS_OK) abort();
+}
+
+static void times(workload *w) {
+    w->times = allocate(w->n * 8);
+    for (int64_t i = 0; i < w->n; i++) w->times[i] = NOW - (int64_t)next_random() * 1000;
+}
+
+/* Each named by what the operation writes. */
+
+static void panels(workload *w) {
+    vectors(w);
+    write_to(w, n_panel_bytes(w));
+}
+
+static void square(workload *w) {
+    vectors(w);
+    times(w);
+    write_to(w, w->n * w->n * 4);
+}
+
+static void row(workload *w) {
+    vectors(w);
+    write_to(w, w->n * 4);
+}
+
+/* Places of 8 bytes, and similarities where those are indices. */
+static void lists(workload *w) {
+    vectors(w);
+    write_to(w, w->n * N_PLACES * 12);
+}
+
+static void strengths(workload *w) {
+    w->rates = uniform(w->n, 0.0f, 1.0f);
+    times(w);
+    w->fan_out = allocate(w->n * 4);
+    write_to(w, w->n * 4);
+    for (int64_t i = 0; i < w->n; i++) {
+        ((float *)w->out)[i] = (float)(1 + next_random() % 1000) * 1e-3f;
+        w->fan_out[i] = next_random() % 1000;
+    }
+}
+
+/* Merges: first and second leaf, similarity. */
+static void merges(workload *w, int32_t metric) {
+    vectors(w);
+    w->matrix = allocate(w->n * w->n * 4);
+    w->sums = allocate(w->n * w->d * 8);
+    w->counts = allocate(w->n * 8);
+    for (int64_t i = 0; i < w->n; i++) {
+        w->counts[i] = 1.0;
+        for (int64_t k = 0; k < w->d; k++) w->sums[i * w->d + k] = (double)w->rows[i * w->d + k] / w->norms[i];
+    }
+    if (ns_pairwise_symmetric(NS_SCALAR, metric, w->panels, w->n, w->d, NULL, NULL, 0, n_tiles(w), w->matrix,
+                              w->n, 1) != NS_OK)
+        abort();
+    write_to(w, w->n * 24);
+}
+
+static void cosine_merges(workload *w) { merges(w, NS_COSINE); }
+static void distance_merges(workload *w) { merges(w, NS_SQEUCLIDEAN); }
+
+static int32_t pairwise(workload *w, int32_t isa, int32_t metric, const ns_temporal *temporal,
+                        const ns_sigmoid *sigmoid, int32_t threads) {
+    return ns_pairwise(isa, metric, w->panels, w->n, w->panels, w->n, w->d, temporal, sigmoid, w->out, w->n, NULL, 0,
+                       threads);
+}
+
+static int32_t cluster(workload *w, int32_t isa, int32_t method) {
+    const int32_t certify = method == NS_AVERAGE;
+    ns_chain *chain = ns_chain_create(isa, method, w->matrix, w->n, w->n, w->counts,
+                                      method == NS_COMPLETE ? NULL : w->sums, w->d, certify, 1e-5, 1.0);
+    if (!chain) return NS_E_MEMORY;
+    int64_t *first = w->out, *second = first + w->n;
+    const int64_t done = ns_chain_advance(chain, w->n, first, second, (double *)(second + w->n));
+    ns_chain_destroy(chain);
+    return done == w->n - 1 ? NS_OK : NS_E_ARGUMENT;
+}
+
+static int32_t search(workload *w, int32_t isa, int64_t n_queries, int32_t threads) {
+    const int64_t k = least(N_PLACES, w->n);
+    int64_t *indices = w->out;
+    return ns_top_k(isa, w->rows, least(n_queries, w->n), w->d, w->panels, w->n, w->d, k, indices,
+                    (float *)(indices + w->n * N_PLACES), threads);
+}
+
+/* Name, measured n and d, what it writes, call. */
+#define OPERATIONS(ADD) \
+    ADD(pack, 512, 256, panels, ns_pack(w->rows, w->n, w->d, w->d, 1, w->out, w->norms, &w->bad_row, threads)) \
+    ADD(pairwise_dot, 256, 192, square, pairwise(w, isa, NS_DOT, NULL, NULL, threads)) \
+    ADD(pairwise_sqeuclidean, 256, 192, square, pairwise(w, isa, NS_SQEUCLIDEAN, NULL, NULL, threads)) \
+    ADD(pairwise_temporal, 256, 48, square, \
+        pairwise(w, isa, NS_COSINE, &(ns_temporal){w->times, w->times, HALF_LIFE}, NULL, threads)) \
+    ADD(pairwise_sigmoid, 256, 48, square, \
+        pairwise(w, isa, NS_COSINE, NULL, &(ns_sigmoid){10.0, 0.25}, threads)) \
+    ADD(pairwise_symmetric, 400, 192, square, \
+        ns_pairwise_symmetric(isa, NS_COSINE, w->panels, w->n, w->d, NULL, NULL, 0, n_tiles(w), w->out, w->n, \
+                              threads)) \
+    ADD(neighbours, 600, 64, lists, \
+        ns_neighbours(isa, NS_COSINE, w->panels, w->n, w->d, 0, n_tiles(w), w->out, N_PLACES, threads)) \
+    ADD(top_k_one, 4096, 192, lists, search(w, isa, 1, threads)) \
+    ADD(top_k_many, 2048, 192, lists, search(w, isa, 16, threads)) \
+    ADD(batch_similarity, 4096, 192, row, ns_batch_similarity(isa, w->rows, w->panels, w->n, w->d, w->out)) \
+    ADD(decay, 65536, 0, strengths, ns_decay(isa, w->out, w->rates, w->n, 1.5, threads)) \
+    ADD(decay_half_life, 65536, 0, strengths, \
+        ns_decay_half_life(isa, w->out, w->times, w->n, NOW, HALF_LIFE, 0.1f, threads)) \
+    ADD(fan_effect_sqrt, 65536, 0, strengths, ns_fan_effect(isa, NS_FAN_SQRT, w->out, w->fan_out, w->n, threads)) \
+    ADD(fan_effect_linear, 65536, 0, strengths, ns_fan_effect(isa, NS_FAN_LINEAR, w->out, w->fan_out, w->n, threads)) \
+    ADD(fan_effect_log, 65536, 0, strengths, ns_fan_effect(isa, NS_FAN_LOG, w->out, w->fan_out, w->n, threads)) \
+    ADD(chain_average, 500, 64, cosine_merges, cluster(w, isa, NS_AVERAGE)) \
+    ADD(chain_complete, 500, 64, cosine_merges, cluster(w, isa, NS_COMPLETE)) \
+    ADD(chain_ward, 500, 64, distance_merges, cluster(w, isa, NS_WARD))
+
+#define CALL(name, n, d, writes, call) \
+    static int32_t call_##name(workload *w, int32_t isa, int32_t threads) { return (void)isa, (void)threads, (call); }
+OPERATIONS(CALL)
+
+#define ENTRY(name, n, d, writes, call) {#name, n, d, writes, call_##name},
+const operation operations[] = {OPERATIONS(ENTRY)};
+const int n_operations = sizeof operations / sizeof *operations;
+
+workload prepare(const operation *o, int64_t n, int64_t d) {
+    workload w = {.n = n, .d = d};
+    state = 1;
+    o->prepare(&w);
+    return w;
+}
+
+void release(workload *w) {
+    void *arrays[] = {w->rows, w->panels, w->norms, w->matrix, w->sums, w->counts, w->rates, w->times,
+                      w->fan_out, w->out};
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) free(arrays[i]);
+}
