@@ -15,7 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from benchmarks import native_counts, python_counts
+from benchmarks import native_counts, python_counts, ratios
+from benchmarks.machine import vector_isas
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 BASELINES = Path(__file__).with_name("baselines")
 COUNT_TOLERANCE = 0.05  # counts repeat exactly
+RATIO_TOLERANCE = 0.25  # ratios of best turns were seen a tenth apart, at rest and beside other work
 _RECORD = "record it where the tree is known to be good (make bench-baseline) and commit it"
 
 
@@ -38,12 +40,12 @@ class Suite:
     tolerance : float
         Growth that is allowed.
     measure : callable
-        Takes a folder for what it compiles; returns the measures.
+        Takes a folder for what it compiles and the largest values that are allowed; returns the measures.
     """
 
     name: str
     tolerance: float
-    measure: Callable[[Path], Measures]
+    measure: Callable[[Path, Measures], Measures]
 
     @property
     def path(self) -> Path:
@@ -52,13 +54,18 @@ class Suite:
 
 def suites() -> list[Suite]:
     return [
-        Suite(native_counts.toolchain(), COUNT_TOLERANCE, count_native),
-        Suite("python", COUNT_TOLERANCE, python_counts.count),
+        Suite(native_counts.toolchain(), COUNT_TOLERANCE, _count_native),
+        Suite("python", COUNT_TOLERANCE, lambda folder, _: python_counts.count(folder)),
+        *(Suite(f"ratios-{isa}", RATIO_TOLERANCE, _ratios_on(isa)) for isa in vector_isas()),
     ]
 
 
-def count_native(folder: Path) -> Measures:
+def _count_native(folder: Path, _limits: Measures) -> Measures:
     return native_counts.count(native_counts.compile_measure(folder))
+
+
+def _ratios_on(isa: str) -> Callable[[Path, Measures], Measures]:
+    return lambda _, limits: ratios.measure(isa, limits)
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,7 @@ def check(suite: Suite, folder: Path) -> int:
         print(f"{suite.name}: no baseline of that name; {_RECORD}")
         return 2
     baseline = json.loads(suite.path.read_text(encoding="utf-8"))
-    measured = suite.measure(folder)
+    measured = suite.measure(folder, {name: value * (1 + suite.tolerance) for name, value in baseline.items()})
     found = compare(baseline, measured, suite.tolerance)
     print(f"{suite.name}: {len(measured)} measures, {len(found.worse)} worse, {len(found.better)} better")
     for verdict, names in (("WORSE", found.worse), ("better", found.better)):
@@ -111,7 +118,7 @@ def check(suite: Suite, folder: Path) -> int:
 
 def record(suite: Suite, folder: Path) -> int:
     """Measure a suite and write its baseline."""
-    measured = suite.measure(folder)
+    measured = suite.measure(folder, {})
     BASELINES.mkdir(exist_ok=True)
     suite.path.write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
     print(f"{suite.name}: {len(measured)} measures recorded")

@@ -49,8 +49,8 @@ def baseline(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
 
 def check(baseline: gate.Measures, measured: gate.Measures, folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(gate, "BASELINES", folder / "baselines")
-    gate.record(gate.Suite("native", gate.COUNT_TOLERANCE, lambda _folder: baseline), folder)
-    return gate.check(gate.Suite("native", gate.COUNT_TOLERANCE, lambda _folder: measured), folder)
+    gate.record(gate.Suite("native", gate.COUNT_TOLERANCE, lambda _folder, _limits: baseline), folder)
+    return gate.check(gate.Suite("native", gate.COUNT_TOLERANCE, lambda _folder, _limits: measured), folder)
 
 
 def test_unchanged_copy_counts_the_same_and_passes(
