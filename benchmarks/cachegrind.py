@@ -1,7 +1,7 @@
 """Cache misses of one native operation, line by line of its source: ``python -m benchmarks.cachegrind decay``.
 
-Cachegrind's model of the caches, run by callgrind so that it counts the operation's call alone. The model has a first
-and a last level; the last one is here what Zen 3 has as the second, so that a miss of it is what leaves the core.
+Cachegrind's model of the caches, run by callgrind so that it counts the operation's call alone; the caches are those of
+`benchmarks.native_counts`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from tempfile import TemporaryDirectory
 from benchmarks.native_counts import CSRC, ISAS, callgrind, compile_measure, operations, require_tool
 
 _OUT = Path(__file__).parents[1] / "out"
-_CACHES = ("--I1=32768,8,64", "--D1=32768,8,64", "--LL=524288,8,64")  # bytes, ways, bytes of a line
 _EVENTS = "Ir,Dr,D1mr,DLmr,Dw,D1mw,DLmw"
 
 
@@ -23,7 +22,7 @@ def annotate(program: Path, operation: str, isa: str) -> Path:
     report = _OUT / f"cachegrind-{operation}-{isa}.txt"
     _OUT.mkdir(exist_ok=True)
     counts = program.with_suffix(".counts")
-    callgrind(program, operation, isa, counts, "--cache-sim=yes", *_CACHES)
+    callgrind(program, operation, isa, counts)
     command = [require_tool("callgrind_annotate"), "--auto=yes", f"--show={_EVENTS}", "--sort=D1mr", str(counts)]
     done = subprocess.run([*command, f"--include={CSRC}"], capture_output=True, text=True, check=True)
     report.write_text(done.stdout, encoding="utf-8")

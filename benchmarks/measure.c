@@ -50,7 +50,7 @@ static void once(const operation *o, int32_t isa) {
     const int32_t status = measured(o, &w, isa);
     allocations_read(&n, &n_bytes);
     require(status == NS_OK, "a failed call of", o->name);
-    printf("allocations %lld\nallocated_bytes %lld\n", (long long)n, (long long)n_bytes);
+    printf("allocations %lld\nallocated bytes %lld\n", (long long)n, (long long)n_bytes);
     release(&w);
 }
 

@@ -1,8 +1,11 @@
-"""Instructions and allocations of every operation of the native registry (``tests/native/operations.c``).
+"""Instructions, cache misses and allocations of every operation of the native registry (``tests/native/operations.c``).
 
 One call of each runs under Valgrind's callgrind in a process of its own, on one thread; its instructions are counted,
 and nothing before or after. Valgrind shows programs the same CPU on every AVX2 machine, so the C library takes the same
 `memcpy` everywhere; the counts depend on the compiler and the C library, which name the baseline.
+
+Misses are those of a simulated cache, always the same, with two levels, those of a Zen 3 core: a miss of the second
+leaves the core.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 ISAS = ("scalar", "avx2")  # what Valgrind emulates; not AVX-512
+_CACHES = ("--I1=32768,8,64", "--D1=32768,8,64", "--LL=524288,8,64")  # bytes, ways, bytes of a line
 CSRC = Path(build.__file__).parent / "csrc"
 _HERE = Path(__file__).parent
 _REGISTRY = _HERE.parent / "tests" / "native"
@@ -60,28 +64,37 @@ def operations(program: Path) -> list[str]:
     return subprocess.run([str(program), "list"], capture_output=True, text=True, check=True).stdout.split()
 
 
-def callgrind(program: Path, operation: str, isa: str, out: Path, *options: str) -> str:
-    """Run one call under callgrind, which writes `out`; return what the program prints."""
+def callgrind(program: Path, operation: str, isa: str, out: Path) -> str:
+    """Run one call under callgrind with its cache model, writing `out`; return what the program prints."""
     tool = [require_tool("valgrind"), "--tool=callgrind", "--toggle-collect=measured", f"--callgrind-out-file={out}"]
-    done = subprocess.run(
-        [*tool, *options, str(program), "once", operation, isa], env={}, capture_output=True, text=True, check=False
-    )
+    command = [*tool, "--cache-sim=yes", *_CACHES, str(program), "once", operation, isa]
+    done = subprocess.run(command, env={}, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{operation} on {isa} failed under valgrind:\n{done.stderr}")
     return done.stdout
+
+
+def _events(out: Path) -> dict[str, int]:
+    lines = dict(line.split(":", 1) for line in out.read_text(encoding="utf-8").splitlines() if ":" in line)
+    return dict(zip(lines["events"].split(), map(int, lines["totals"].split()), strict=True))
 
 
 def _count(program: Path, operation: str, isa: str) -> dict[str, int]:
     with TemporaryDirectory() as folder:
         out = Path(folder) / "out"
         printed = callgrind(program, operation, isa, out)
-        totals = next(line for line in out.read_text(encoding="utf-8").splitlines() if line.startswith("totals:"))
-    counts = {"instructions": totals.split()[1], **dict(line.split() for line in printed.splitlines())}
-    return {f"{operation} {isa} {measure}": int(value) for measure, value in counts.items()}
+        events = _events(out)
+    counts = {
+        "instructions": events["Ir"],
+        "L1 misses": events["D1mr"] + events["D1mw"],
+        "L2 misses": events["DLmr"] + events["DLmw"],
+        **{name: int(value) for name, value in (line.rsplit(" ", 1) for line in printed.splitlines())},
+    }
+    return {f"{operation} {isa} {measure}": value for measure, value in counts.items()}
 
 
 def count(program: Path, names: Iterable[str] | None = None) -> dict[str, int]:
-    """Return instructions, allocations and allocated bytes by operation and instruction set.
+    """Return instructions, misses, allocations and allocated bytes by operation and instruction set.
 
     Parameters
     ----------

@@ -149,12 +149,12 @@ static int32_t search(workload *w, int32_t isa, int64_t n_queries, int32_t threa
     ADD(top_k_one, 4096, 192, lists, search(w, isa, 1, threads)) \
     ADD(top_k_many, 2048, 192, lists, search(w, isa, 16, threads)) \
     ADD(batch_similarity, 4096, 192, row, ns_batch_similarity(isa, w->rows, w->panels, w->n, w->d, w->out)) \
-    ADD(decay, 65536, 0, strengths, ns_decay(isa, w->out, w->rates, w->n, 1.5, threads)) \
-    ADD(decay_half_life, 65536, 0, strengths, \
+    ADD(decay, 131072, 0, strengths, ns_decay(isa, w->out, w->rates, w->n, 1.5, threads)) \
+    ADD(decay_half_life, 131072, 0, strengths, \
         ns_decay_half_life(isa, w->out, w->times, w->n, NOW, HALF_LIFE, 0.1f, threads)) \
-    ADD(fan_effect_sqrt, 65536, 0, strengths, ns_fan_effect(isa, NS_FAN_SQRT, w->out, w->fan_out, w->n, threads)) \
-    ADD(fan_effect_linear, 65536, 0, strengths, ns_fan_effect(isa, NS_FAN_LINEAR, w->out, w->fan_out, w->n, threads)) \
-    ADD(fan_effect_log, 65536, 0, strengths, ns_fan_effect(isa, NS_FAN_LOG, w->out, w->fan_out, w->n, threads)) \
+    ADD(fan_effect_sqrt, 131072, 0, strengths, ns_fan_effect(isa, NS_FAN_SQRT, w->out, w->fan_out, w->n, threads)) \
+    ADD(fan_effect_linear, 131072, 0, strengths, ns_fan_effect(isa, NS_FAN_LINEAR, w->out, w->fan_out, w->n, threads)) \
+    ADD(fan_effect_log, 131072, 0, strengths, ns_fan_effect(isa, NS_FAN_LOG, w->out, w->fan_out, w->n, threads)) \
     ADD(chain_average, 500, 64, cosine_merges, cluster(w, isa, NS_AVERAGE)) \
     ADD(chain_complete, 500, 64, cosine_merges, cluster(w, isa, NS_COMPLETE)) \
     ADD(chain_ward, 500, 64, distance_merges, cluster(w, isa, NS_WARD))
