@@ -115,8 +115,9 @@ def _cell(figure: Figure | None, first: Figure, rate: str) -> str:
     spread = f" ({numbers[1]} to {numbers[2]})" if figure.low_s < figure.high_s else ""
     parts = [f"{numbers[0]} {unit}{spread}"]
     if rate:
-        work = figure.flop if rate == "GFLOP/s" else figure.n_bytes
-        parts.append(f"{_number(1e-9 * work / figure.median_s)} {rate}")
+        work = {"GFLOP/s": figure.flop, "GB/s": figure.n_bytes}
+        shown = rate if work[rate] else "GB/s"  # reading has no operations
+        parts.append(f"{_number(1e-9 * work[shown] / figure.median_s)} {shown}")
     if figure is not first:
         parts.append(f"{_number(figure.median_s / first.median_s)}x")
     if figure.peak_bytes is not None:

@@ -211,7 +211,7 @@ SUITE = Suite(
     "which chooses its own instructions. numpy and NumKong give similarities alone, and do not look for the best; "
     "NumKong has one thread.",
     {
-        "roof": Part("What this machine can do", roof, "", "Multiply-adds in registers, and reading 300 MB."),
+        "roof": Part("What this machine can do", roof, "GFLOP/s", "Multiply-adds in registers, and reading 300 MB."),
         "pairs": Part("All pairs, both halves written (mark: 1.3x of numpy)", pairs, "GFLOP/s"),
         "neighbours": Part(
             f"The nearest {_K} of each row (marks: 4x of faiss, 0.8x of the triangle)",
