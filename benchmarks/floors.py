@@ -1,48 +1,37 @@
-"""What no method can beat: `floors.c`, compiled with the library's own sources."""
+"""What no method can beat: measured by `floors.c`."""
 
 from __future__ import annotations
 
-import ctypes
-import subprocess
 from functools import cache
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from native_simd import _build as build
+from benchmarks.machine import ROOT
+from benchmarks.native import ADDRESS, NUMBER, SECONDS, SIZE, compiled
 from native_simd.isa import active_code
 
 if TYPE_CHECKING:
+    import ctypes
+
     from numpy.typing import NDArray
 
     from benchmarks.contest import Contender
     from native_simd.packing import PackedVectors
 
-_CSRC = Path(build.__file__).parent / "csrc"
 _LANES = {"avx2": 8, "avx512": 16}
 _CHAINS, _STEPS = 12, 1 << 24  # of floors.c
 
 
 @cache
 def _floors() -> ctypes.CDLL:
-    flags = [flag for flag in build.COMPILE_ARGS if flag != "-fvisibility=hidden"]
-    sources = [str(_CSRC / name) for name in build.SOURCES]
-    with TemporaryDirectory() as folder:
-        library = Path(folder) / "floors.so"
-        command = ["gcc", *flags, "-Wno-psabi", "-shared", "-fPIC", f"-I{_CSRC}", *sources]
-        subprocess.run([*command, str(Path(__file__).with_name("floors.c")), "-o", str(library), "-lm"], check=True)
-        floors = ctypes.CDLL(str(library))
-    address, size, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
-    for name, arguments in (
-        ("triangle_s", [number, address, size, size, number]),
-        ("batch_s", [number, address, address, size, size, address, size]),
-        ("read_s", [address, size, number]),
-        ("multiply_s", [number, number]),
-    ):
-        getattr(floors, name).argtypes, getattr(floors, name).restype = arguments, ctypes.c_double
-    return floors
+    return compiled(
+        [ROOT / "benchmarks/floors.c"],
+        triangle_s=(SECONDS, NUMBER, ADDRESS, SIZE, SIZE, NUMBER),
+        batch_s=(SECONDS, NUMBER, ADDRESS, ADDRESS, SIZE, SIZE, ADDRESS, SIZE),
+        read_s=(SECONDS, ADDRESS, SIZE, NUMBER),
+        multiply_s=(SECONDS, NUMBER, NUMBER),
+    )
 
 
 def triangle(packed: PackedVectors, threads: int) -> Contender:

@@ -15,7 +15,6 @@ from typing import Any
 
 from benchmarks.figures import Figure
 from benchmarks.machine import ROOT, environment, vector_isas
-from benchmarks.operations import OPERATIONS
 from benchmarks.suite import Part, Suite
 
 
@@ -28,7 +27,13 @@ def _measured(group: str, isa: str, max_time_s: float) -> list[Figure]:
     with TemporaryDirectory() as folder:
         raw = Path(folder) / "raw.json"
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "benchmarks/test_operations.py"]
-        options = ["-k", group, f"--benchmark-json={raw}", f"--benchmark-max-time={max_time_s}", "--benchmark-quiet"]
+        options = [
+            "-k",
+            f"[{group}-",
+            f"--benchmark-json={raw}",
+            f"--benchmark-max-time={max_time_s}",
+            "--benchmark-quiet",
+        ]
         done = subprocess.run(
             [*command, *options], env=environment(isa, 1), cwd=ROOT, capture_output=True, text=True, check=False
         )
@@ -38,13 +43,10 @@ def _measured(group: str, isa: str, max_time_s: float) -> list[Figure]:
 
 
 def _figure(measured: dict[str, Any], isa: str) -> Figure:
-    operation, stats = OPERATIONS[measured["extra_info"]["operation"]], measured["stats"]
-    median_s, low_s, high_s = (
-        stats[name] / (operation.items * max(1, operation.times)) for name in ("median", "q1", "q3")
-    )
-    row = {**operation.row, "ISA": isa, "threads": 1}
-    contender = measured["extra_info"]["contender"]
-    return Figure(row, contender, median_s, low_s, high_s, operation.flop, operation.n_bytes)
+    told, stats = measured["extra_info"], measured["stats"]
+    median_s, low_s, high_s = (stats[name] / told["items"] for name in ("median", "q1", "q3"))
+    row = {**told["row"], "ISA": isa, "threads": 1}
+    return Figure(row, told["contender"], median_s, low_s, high_s, told["flop"], told["n_bytes"])
 
 
 SUITE = Suite(
@@ -53,6 +55,12 @@ SUITE = Suite(
     "Calls of `native_simd` from Python and other ways to do the same work (`benchmarks/operations.py`), one thread, "
     "each measured alone by pytest-benchmark: median (quartiles), the rate, and the other's time over the engine's.",
     {
+        "registry": Part(
+            "Every operation of the library beside scalar",
+            partial(measure, group="registry"),
+            note="The registry that tests run as well (`tests/native/operations.c` has the sizes), called from C on "
+            "fresh data.",
+        ),
         "tiles": Part(
             "Pairwise cosine of 768 dimensions (mark: 0.8x of sgemm)", partial(measure, group="tiles"), "GFLOP/s"
         ),

@@ -13,6 +13,7 @@ import numkong
 import numpy as np
 
 import native_simd
+from benchmarks import registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -210,7 +211,14 @@ def _epilogue_operation(n: int) -> Operation:
     return Operation("epilogue", {"tile": f"{n} x {n}"}, partial(_epilogue, n), contenders, *work)
 
 
+def _registered(number: int, name: str) -> Operation:
+    return Operation(
+        "registry", {"operation": name}, partial(registry.calls, number), ("engine", "scalar"), 0, 0, times=1
+    )
+
+
 OPERATIONS = [
+    *(_registered(number, name) for number, name in enumerate(registry.names())),
     *(_tile_operation(n) for n in (512, 1_000, 4_096)),
     *(_epilogue_operation(n) for n in (1_000, 4_096)),
     *(_batch_operation(m) for m in (16, 64, 1_024)),

@@ -30,7 +30,8 @@ def built(index: int) -> dict[str, Callable[[], object]]:
 def test_operation(benchmark: BenchmarkFixture, index: int, contender: str) -> None:
     operation: Operation = OPERATIONS[index]
     calls = built(index)
-    benchmark.extra_info.update(operation=index, contender=contender)
+    told = {"row": operation.row, "flop": operation.flop, "n_bytes": operation.n_bytes, "contender": contender}
+    benchmark.extra_info.update(told, items=operation.items * max(1, operation.times))
     if not operation.times:
         benchmark(calls[contender])
         return
