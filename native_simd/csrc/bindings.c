@@ -26,10 +26,10 @@ static void decay_chunk(void *context, int64_t item) {
 int32_t ns_decay(int32_t isa, float *strengths, const float *rates, int64_t n, double dt, int32_t threads) {
     const ns_lane_kernels *kernels = ns_lane_table(isa);
     if (!kernels) return NS_E_ISA;
-    const double exponent = -dt * 0x1.71547652b82fep+0; /* 1 / ln 2 */
-    if (n < 0 || threads < 1 || !(dt >= 0.0) || -exponent > (double)FLT_MAX) return NS_E_ARGUMENT;
+    const double exponent = dt * 0x1.71547652b82fep+0; /* 1 / ln 2 */
+    if (n < 0 || threads < 1 || !(dt >= 0.0) || exponent > (double)FLT_MAX) return NS_E_ARGUMENT;
     const float high = (float)exponent;
-    const float enough = (float)(MOST_HALF_LIVES / -exponent); /* infinity where no rate is */
+    const float enough = (float)(MOST_HALF_LIVES / exponent); /* infinity where no rate is */
     decay_call c = {kernels, strengths, rates, n, {high, (float)(exponent - (double)high), enough}};
     return ns_parallel(decay_chunk, &c, n_chunks(n), threads);
 }

@@ -5,12 +5,12 @@
 
 /* Adding it rounds to an integer, which is then in the low bits. */
 #define ROUNDER 0x1.8p23f
-enum { ONE_BITS = 0x3f800000, ROOT_HALF_BITS = 0x3f3504f3 };
+enum { ONE_BITS = 0x3f800000, ROOT_HALF_BITS = 0x3f3504f3, WHOLE_BITS = -(1 << 23) };
 
-/* x 2^(n + part) for part in [-1/2, 1/2] and rounder = n + ROUNDER, -200 < n < 200. The power is applied in two halves,
- * the first within the normal range: a subnormal result is as good as its spacing allows, and what is too large is
- * infinite. Shifts by 23 drop all of rounder but n. */
-static inline V times_exp2(V x, V rounder, V part) {
+/* x 2^(part - n) for part in [-1/2, 1/2] and whole = n 2^23, -200 < n < 200. The power is applied in two halves, the
+ * first within the normal range: a subnormal result is as good as its spacing allows, and what is too large is
+ * infinite. */
+static inline V times_exp2(V x, I whole, V part) {
     V q = splat(0x1.416b56p-13f);
     q = fused(q, part, splat(0x1.5f082ep-10f));
     q = fused(q, part, splat(0x1.3b2de0p-7f));
@@ -18,10 +18,16 @@ static inline V times_exp2(V x, V rounder, V part) {
     q = fused(q, part, splat(0x1.ebfbdcp-3f));
     q = fused(q, part, splat(0x1.62e430p-1f));
     q = fused(q, part, splat(1.0f));
-    const I n = bits(rounder), half = halve(n);
-    const V first = from_bits(iadd(bits(q), shift_left_23(half)));
-    const V second = from_bits(iadd(isplat(ONE_BITS), shift_left_23(isub(n, half))));
+    const I half = iand(halve(whole), isplat(WHOLE_BITS));
+    const V first = from_bits(isub(bits(q), half));
+    const V second = from_bits(isub(isplat(ONE_BITS), isub(whole, half)));
     return times(times(x, first), second);
+}
+
+/* x 2^-y, of fixed = (y + 1/2) 2^23: what is below the point is the fraction of a float32 in [1, 2). */
+static inline V times_exp2_fixed(V x, I fixed) {
+    const I whole = iand(fixed, isplat(WHOLE_BITS));
+    return times_exp2(x, whole, minus(splat(1.5f), from_bits(iadd(isub(fixed, whole), isplat(ONE_BITS)))));
 }
 
 /* 1 + ln f for f = 2^e m >= 1, m in [sqrt(1/2), sqrt(2)): e ln 2 + m + r^2 P(r), r = m - 1 exactly */
@@ -39,20 +45,19 @@ static inline V one_plus_log(V f) {
     return fused(from_integer(e), splat(0x1.62e430p-1f), fused(times(r, r), q, m));
 }
 
-/* The product with high + low is rounded only after its whole part is gone: near -150 it is as good as near 0. */
+/* The product with high + low is rounded only after its whole part is gone: near 150 it is as good as near 0. */
 static inline void decay_lanes(float *strengths, const float *rates, ns_decay_step step) {
     const V rate = load(rates), high = splat(step.high);
     const V rounder = fused(rate, high, splat(ROUNDER)), whole = minus(rounder, splat(ROUNDER));
-    const V part = fused(rate, splat(step.low), fused_minus(rate, high, whole));
-    const V decayed = zero_where(times_exp2(load(strengths), rounder, part), rate, splat(step.enough));
+    const V part = less_product(less_product(whole, rate, high), rate, splat(step.low));
+    const V power = times_exp2(load(strengths), shift_left_23(bits(rounder)), part);
+    const V decayed = zero_where(power, rate, splat(step.enough));
     store(strengths, nan_unless(decayed, rate, splat(0.0f)));
 }
 
-static inline void half_life_lanes(float *strengths, const int64_t *last_touched, ns_half_life_step step) {
-    V whole, part; /* whole - part half-lives have passed */
-    half_lives(last_touched, step.now, step.per_tick, 0, &whole, &part);
-    const V strength = load(strengths), decayed = times_exp2(strength, minus(splat(ROUNDER), whole), part);
-    store(strengths, greater(lesser(strength, splat(step.floor)), decayed));
+static inline void half_life_lanes(float *strengths, const float *passed, float floor) {
+    const V strength = load(strengths), decayed = times_exp2_fixed(strength, bits(load(passed)));
+    store(strengths, greater(lesser(strength, splat(floor)), decayed));
 }
 
 static inline void fan_lanes(float *activations, const uint32_t *fan_out, const int law) {
@@ -79,10 +84,20 @@ static void decay(float *strengths, const float *rates, int64_t n, const ns_deca
     COPY_OUT(last_strengths, strengths + i, n - i);
 }
 
+/* In spans, each gone over twice: all of it is one chain of operations, too long for a CPU to overlap that of enough
+ * lanes; two halves of it, over many lanes each, overlap. */
+enum { SPAN = 256 };
+
 static void decay_half_life(float *strengths, const int64_t *last_touched, int64_t n, const ns_half_life_step *step) {
     const ns_half_life_step s = *step;
     int64_t i = 0;
-    for (; i + WIDTH <= n; i += WIDTH) half_life_lanes(strengths + i, last_touched + i, s);
+    for (int64_t span; i + WIDTH <= n; i += span) {
+        _Alignas(64) float passed[SPAN]; /* half-lives, in fixed point */
+        span = n - i < SPAN ? (n - i) / WIDTH * WIDTH : SPAN;
+        for (int64_t j = 0; j < span; j += WIDTH)
+            store(passed + j, from_bits(half_lives(last_touched + i + j, s.now, s.per_tick, 0)));
+        for (int64_t j = 0; j < span; j += WIDTH) half_life_lanes(strengths + i + j, passed + j, s.floor);
+    }
     if (i == n) return;
     float last_strengths[WIDTH];
     int64_t last_times[WIDTH];

@@ -2,17 +2,15 @@
  * guard) after bindings_lanes.h, whose power of two they use. */
 
 static inline void fade_lanes(float *similarities, const int64_t *times, ns_fade_step step) {
-    V whole, part; /* whole - part half-lives lie between the two times */
-    half_lives(times, step.time, step.per_tick, 1, &whole, &part);
-    const V left = zero_where(load(similarities), whole, splat(FADED));
-    store(similarities, times_exp2(left, minus(splat(ROUNDER), whole), part));
+    const I apart = half_lives(times, step.time, step.per_tick, 1);
+    const V left = zero_where(load(similarities), from_integer(shift_right_23(apart)), splat(FADED));
+    store(similarities, times_exp2_fixed(left, apart));
 }
 
 /* Both ends come out as 0 and 1 without a branch: the power is infinite from 2^128 on, and lost in 1 below 2^-24. */
 static inline void sigmoid_lanes(float *similarities, ns_sigmoid_step step) {
-    V whole, part; /* x = (whole - part) ln 2 */
-    units_above(load(similarities), step.midpoint, step.per_unit, &whole, &part);
-    const V power = times_exp2(splat(1.0f), minus(splat(ROUNDER), whole), part);
+    const I units = units_above(load(similarities), step.midpoint, step.per_unit);
+    const V power = times_exp2_fixed(splat(1.0f), units);
     store(similarities, quotient(splat(1.0f), plus(splat(1.0f), power)));
 }
 

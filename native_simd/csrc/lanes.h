@@ -8,13 +8,14 @@
 /* Half-lives after which nothing is left of a strength: float32 ends at 2^-149. */
 #define MOST_HALF_LIVES 152.0
 
-/* A strength is multiplied by 2^(rate * (high + low)): high + low is -dt / ln 2, to 48 bits. From the rate `enough` on
+/* A strength is multiplied by 2^-(rate * (high + low)): high + low is dt / ln 2, to 48 bits. From the rate `enough` on
  * MOST_HALF_LIVES pass. */
 typedef struct {
     float high, low, enough;
 } ns_decay_step;
 
-#define ROUNDER_64 0x1.8p52 /* adding and subtracting it rounds a float64 to an integer */
+/* A float64 x with it added holds x + 1/2, rounded to 23 binary places, in its low 32 bits: for -256 <= x + 1/2 < 256. */
+#define POINT_23 (0x1.8p29 + 0.5)
 
 typedef struct {
     int64_t now;

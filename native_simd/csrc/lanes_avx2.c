@@ -19,7 +19,7 @@ static inline V times(V a, V b) { return _mm256_mul_ps(a, b); }
 static inline V quotient(V a, V b) { return _mm256_div_ps(a, b); }
 static inline V root(V a) { return _mm256_sqrt_ps(a); }
 static inline V fused(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); }
-static inline V fused_minus(V a, V b, V c) { return _mm256_fmsub_ps(a, b, c); }
+static inline V less_product(V a, V b, V c) { return _mm256_fnmadd_ps(b, c, a); } /* a - b c */
 static inline V lesser(V a, V b) { return _mm256_min_ps(a, b); } /* a < b ? a : b, as scalar: b where one is NaN */
 static inline V greater(V a, V b) { return _mm256_max_ps(a, b); }
 /* x, but 0 where a is at least b; and NaN where a is not */
@@ -29,6 +29,7 @@ static inline V nan_unless(V x, V a, V b) { return _mm256_or_ps(_mm256_cmp_ps(a,
 static inline I isplat(int32_t n) { return _mm256_set1_epi32(n); }
 static inline I iadd(I a, I b) { return _mm256_add_epi32(a, b); }
 static inline I isub(I a, I b) { return _mm256_sub_epi32(a, b); }
+static inline I iand(I a, I b) { return _mm256_and_si256(a, b); }
 static inline I halve(I n) { return _mm256_srai_epi32(n, 1); }
 static inline I shift_left_23(I n) { return _mm256_slli_epi32(n, 23); }
 static inline I shift_right_23(I n) { return _mm256_srli_epi32(n, 23); }
@@ -51,18 +52,15 @@ static inline __m256d as_float64(I n) {
     return _mm256_add_pd(_mm256_sub_pd(high, _mm256_set1_pd(0x1p84 + 0x1p52)), low);
 }
 
-/* whole - part = the lesser of x and most */
-static inline void split(const __m256d *x, double most, V *whole, V *part) {
-    __m128 w[2], p[2];
+/* (x + 1/2) 2^23, for x up to `most`; a shuffle stays within 128 bits, hence the permutation. */
+static inline I fixed_point(const __m256d *x, double most) {
+    __m256 words[2];
 #pragma GCC unroll 2
     for (int h = 0; h < 2; h++) {
-        const __m256d cut = _mm256_min_pd(x[h], _mm256_set1_pd(most)), rounder = _mm256_set1_pd(ROUNDER_64);
-        const __m256d rounded = _mm256_sub_pd(_mm256_add_pd(cut, rounder), rounder);
-        w[h] = _mm256_cvtpd_ps(rounded);
-        p[h] = _mm256_cvtpd_ps(_mm256_sub_pd(rounded, cut));
+        const __m256d cut = _mm256_min_pd(x[h], _mm256_set1_pd(most));
+        words[h] = _mm256_castpd_ps(_mm256_add_pd(cut, _mm256_set1_pd(POINT_23)));
     }
-    *whole = _mm256_set_m128(w[1], w[0]);
-    *part = _mm256_set_m128(p[1], p[0]);
+    return _mm256_permute4x64_epi64(_mm256_castps_si256(_mm256_shuffle_ps(words[0], words[1], 0x88)), 0xd8);
 }
 
 static inline I ticks(const int64_t *from, int64_t to, const int either_way) {
@@ -72,16 +70,15 @@ static inline I ticks(const int64_t *from, int64_t to, const int either_way) {
     return _mm256_sub_epi64(_mm256_xor_si256(forward, backward), backward);
 }
 
-static inline void half_lives(const int64_t *from, int64_t to, double per_tick, const int either_way, V *whole,
-                              V *part) {
+static inline I half_lives(const int64_t *from, int64_t to, double per_tick, const int either_way) {
     __m256d passed[2];
 #pragma GCC unroll 2
     for (int h = 0; h < 2; h++)
         passed[h] = _mm256_mul_pd(as_float64(ticks(from + 4 * h, to, either_way)), _mm256_set1_pd(per_tick));
-    split(passed, MOST_HALF_LIVES, whole, part);
+    return fixed_point(passed, MOST_HALF_LIVES);
 }
 
-static inline void units_above(V s, double midpoint, double per_unit, V *whole, V *part) {
+static inline I units_above(V s, double midpoint, double per_unit) {
     const __m128 halves[2] = {_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1)};
     __m256d units[2];
 #pragma GCC unroll 2
@@ -89,7 +86,7 @@ static inline void units_above(V s, double midpoint, double per_unit, V *whole, 
         const __m256d above = _mm256_sub_pd(_mm256_cvtps_pd(halves[h]), _mm256_set1_pd(midpoint));
         units[h] = _mm256_max_pd(_mm256_mul_pd(above, _mm256_set1_pd(per_unit)), _mm256_set1_pd(LEAST_UNITS));
     }
-    split(units, MOST_UNITS, whole, part);
+    return fixed_point(units, MOST_UNITS);
 }
 
 #include "bindings_lanes.h"

@@ -19,7 +19,7 @@ static inline V times(V a, V b) { return _mm512_mul_ps(a, b); }
 static inline V quotient(V a, V b) { return _mm512_div_ps(a, b); }
 static inline V root(V a) { return _mm512_sqrt_ps(a); }
 static inline V fused(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
-static inline V fused_minus(V a, V b, V c) { return _mm512_fmsub_ps(a, b, c); }
+static inline V less_product(V a, V b, V c) { return _mm512_fnmadd_ps(b, c, a); } /* a - b c */
 static inline V lesser(V a, V b) { return _mm512_min_ps(a, b); } /* a < b ? a : b, as scalar: b where one is NaN */
 static inline V greater(V a, V b) { return _mm512_max_ps(a, b); }
 /* x, but 0 where a is at least b; and NaN where a is not */
@@ -33,6 +33,7 @@ static inline V nan_unless(V x, V a, V b) {
 static inline I isplat(int32_t n) { return _mm512_set1_epi32(n); }
 static inline I iadd(I a, I b) { return _mm512_add_epi32(a, b); }
 static inline I isub(I a, I b) { return _mm512_sub_epi32(a, b); }
+static inline I iand(I a, I b) { return _mm512_and_si512(a, b); }
 static inline I halve(I n) { return _mm512_srai_epi32(n, 1); }
 static inline I shift_left_23(I n) { return _mm512_slli_epi32(n, 23); }
 static inline I shift_right_23(I n) { return _mm512_srli_epi32(n, 23); }
@@ -53,23 +54,16 @@ static inline __m512d as_float64(I n) {
     return _mm512_add_pd(_mm512_sub_pd(high, _mm512_set1_pd(0x1p84 + 0x1p52)), low);
 }
 
-static inline V join(__m256 low, __m256 high) {
-    const __m512d first = _mm512_castpd256_pd512(_mm256_castps_pd(low));
-    return _mm512_castpd_ps(_mm512_insertf64x4(first, _mm256_castps_pd(high), 1));
-}
-
-/* whole - part = the lesser of x and most */
-static inline void split(const __m512d *x, double most, V *whole, V *part) {
-    __m256 w[2], p[2];
+/* (x + 1/2) 2^23, for x up to `most` */
+static inline I fixed_point(const __m512d *x, double most) {
+    const I low_words = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    I words[2];
 #pragma GCC unroll 2
     for (int h = 0; h < 2; h++) {
-        const __m512d cut = _mm512_min_pd(x[h], _mm512_set1_pd(most)), rounder = _mm512_set1_pd(ROUNDER_64);
-        const __m512d rounded = _mm512_sub_pd(_mm512_add_pd(cut, rounder), rounder);
-        w[h] = _mm512_cvtpd_ps(rounded);
-        p[h] = _mm512_cvtpd_ps(_mm512_sub_pd(rounded, cut));
+        const __m512d cut = _mm512_min_pd(x[h], _mm512_set1_pd(most));
+        words[h] = _mm512_castpd_si512(_mm512_add_pd(cut, _mm512_set1_pd(POINT_23)));
     }
-    *whole = join(w[0], w[1]);
-    *part = join(p[0], p[1]);
+    return _mm512_permutex2var_epi32(words[0], low_words, words[1]);
 }
 
 static inline I ticks(const int64_t *from, int64_t to, const int either_way) {
@@ -78,16 +72,15 @@ static inline I ticks(const int64_t *from, int64_t to, const int either_way) {
     return _mm512_sub_epi64(_mm512_max_epi64(t, at), _mm512_min_epi64(t, at));
 }
 
-static inline void half_lives(const int64_t *from, int64_t to, double per_tick, const int either_way, V *whole,
-                              V *part) {
+static inline I half_lives(const int64_t *from, int64_t to, double per_tick, const int either_way) {
     __m512d passed[2];
 #pragma GCC unroll 2
     for (int h = 0; h < 2; h++)
         passed[h] = _mm512_mul_pd(as_float64(ticks(from + 8 * h, to, either_way)), _mm512_set1_pd(per_tick));
-    split(passed, MOST_HALF_LIVES, whole, part);
+    return fixed_point(passed, MOST_HALF_LIVES);
 }
 
-static inline void units_above(V s, double midpoint, double per_unit, V *whole, V *part) {
+static inline I units_above(V s, double midpoint, double per_unit) {
     const __m256 halves[2] = {_mm512_castps512_ps256(s),
                               _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(s), 1))};
     __m512d units[2];
@@ -96,7 +89,7 @@ static inline void units_above(V s, double midpoint, double per_unit, V *whole, 
         const __m512d above = _mm512_sub_pd(_mm512_cvtps_pd(halves[h]), _mm512_set1_pd(midpoint));
         units[h] = _mm512_max_pd(_mm512_mul_pd(above, _mm512_set1_pd(per_unit)), _mm512_set1_pd(LEAST_UNITS));
     }
-    split(units, MOST_UNITS, whole, part);
+    return fixed_point(units, MOST_UNITS);
 }
 
 #include "bindings_lanes.h"

@@ -17,7 +17,7 @@ static inline V times(V a, V b) { return a * b; }
 static inline V quotient(V a, V b) { return a / b; }
 static inline V root(V a) { return sqrtf(a); }
 static inline V fused(V a, V b, V c) { return fmaf(a, b, c); }
-static inline V fused_minus(V a, V b, V c) { return fmaf(a, b, -c); }
+static inline V less_product(V a, V b, V c) { return fmaf(-b, c, a); } /* a - b c */
 static inline V lesser(V a, V b) { return a < b ? a : b; }
 static inline V greater(V a, V b) { return a > b ? a : b; }
 /* x, but 0 where a is at least b; and NaN where a is not */
@@ -27,6 +27,7 @@ static inline V nan_unless(V x, V a, V b) { return a >= b ? x : NAN; }
 static inline I isplat(int32_t n) { return (I)n; }
 static inline I iadd(I a, I b) { return a + b; }
 static inline I isub(I a, I b) { return a - b; }
+static inline I iand(I a, I b) { return a & b; }
 static inline I halve(I n) { return (I)((int32_t)n >> 1); }
 static inline I shift_left_23(I n) { return n << 23; }
 static inline I shift_right_23(I n) { return n >> 23; }
@@ -44,11 +45,10 @@ static inline V from_bits(I n) {
 
 static inline V at_least_one(const uint32_t *fan_out) { return (float)(*fan_out ? *fan_out : 1); }
 
-/* whole - part = the lesser of x and most */
-static inline void split(double x, double most, V *whole, V *part) {
-    const double cut = x < most ? x : most, rounded = cut + ROUNDER_64 - ROUNDER_64;
-    *whole = (float)rounded;
-    *part = (float)(rounded - cut);
+/* (x + 1/2) 2^23, for x up to `most` */
+static inline I fixed_point(double x, double most) {
+    union { double x; uint64_t n; } u = {.x = (x < most ? x : most) + POINT_23};
+    return (I)u.n;
 }
 
 static inline uint64_t ticks(const int64_t *from, int64_t to, const int either_way) {
@@ -56,14 +56,13 @@ static inline uint64_t ticks(const int64_t *from, int64_t to, const int either_w
     return *from < to ? forward : either_way ? -forward : 0;
 }
 
-static inline void half_lives(const int64_t *from, int64_t to, double per_tick, const int either_way, V *whole,
-                              V *part) {
-    split((double)ticks(from, to, either_way) * per_tick, MOST_HALF_LIVES, whole, part);
+static inline I half_lives(const int64_t *from, int64_t to, double per_tick, const int either_way) {
+    return fixed_point((double)ticks(from, to, either_way) * per_tick, MOST_HALF_LIVES);
 }
 
-static inline void units_above(V s, double midpoint, double per_unit, V *whole, V *part) {
+static inline I units_above(V s, double midpoint, double per_unit) {
     const double units = ((double)s - midpoint) * per_unit;
-    split(units > LEAST_UNITS ? units : LEAST_UNITS, MOST_UNITS, whole, part);
+    return fixed_point(units > LEAST_UNITS ? units : LEAST_UNITS, MOST_UNITS);
 }
 
 #include "bindings_lanes.h"

@@ -23,9 +23,9 @@ _ODD_FANS = np.array([0, 1, 2, 3, 2**24 - 1, 2**24 + 1, 2**31 + 129, 2**32 - 1],
 
 def decay_step(dt: float) -> NDArray[np.float32]:
     """Return an ns_decay_step, as ns_decay works it out."""
-    exponent = -dt / math.log(2)
+    exponent = dt / math.log(2)
     high = np.float32(exponent)
-    return np.array([high, exponent - float(high), 152 / -exponent if exponent else np.inf], np.float32)
+    return np.array([high, exponent - float(high), 152 / exponent if exponent else np.inf], np.float32)
 
 
 def half_life_step(now: int, half_life: float, floor: float) -> NDArray[np.uint8]:
@@ -64,7 +64,7 @@ def check_decay(kernels: Kernels, scalar: Kernels, n: int, at: str) -> None:
 
 def check_half_life(kernels: Kernels, scalar: Kernels, n: int, at: str) -> None:
     rng = np.random.default_rng(n)
-    for half_life, floor in ((1.0, 0.0), (2.6e12, 0.0), (2.6e12, 0.3), (np.inf, 0.5), (2.0**63, 1e-45)):
+    for half_life, floor in ((1e-3, 0.0), (1.0, 0.0), (2.6e12, 0.0), (2.6e12, 0.3), (np.inf, 0.5), (2.0**63, 1e-45)):
         ages = (rng.random(n) ** 4 * min(160 * half_life, 2e18)).astype(np.int64)
         step = half_life_step(_NOW, half_life, floor)
         _check(

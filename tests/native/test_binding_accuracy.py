@@ -88,6 +88,13 @@ def test_any_half_life_is_within_its_bound(strength: float, now: int, last_touch
     assert_decayed(halve_one(strength, last_touched, now, half_life), exact, strength)
 
 
+@pytest.mark.parametrize("half_life", [5e-324, 1e-308, 1 / 200, 1 / 140, 1 / 120, 1 / 76])
+@pytest.mark.parametrize("age", [1, 2, 3, 2**62])
+def test_half_lives_below_a_tick_are_within_their_bound(half_life: float, age: int) -> None:
+    exact = 2.0**100 * 2.0 ** -min(age / half_life, 2000)
+    assert_decayed(halve_one(2.0**100, -age, 0, half_life), exact, 2.0**100)
+
+
 def test_dense_ages() -> None:
     ages = np.arange(400_001, dtype=np.int64) * 997
     strengths = np.ones(len(ages), np.float32)
