@@ -15,6 +15,7 @@ from native_simd.agglomeration import Agglomeration, AgglomerationCounters, Clus
 from native_simd.bindings import FanLaw, decay, decay_half_life, fan_effect
 from native_simd.chain import ChainCounters, Method, NearestNeighbourChain
 from native_simd.epilogue import Sigmoid, Temporal
+from native_simd.exact import pair_similarities
 from native_simd.isa import IsaUnavailableError, active_isa, available_isas
 from native_simd.neighbours import NeighbourPass, Neighbours, neighbours
 from native_simd.packing import LANES, PackedVectors, RowError, norms, pack
@@ -56,6 +57,7 @@ __all__ = [
     "neighbours",
     "norms",
     "pack",
+    "pair_similarities",
     "pairwise",
     "pairwise_symmetric",
     "similarity",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from native_simd.arguments import require_threads
-from native_simd.arrays import check_status
+from native_simd.arrays import check_status, require_contiguous
 from native_simd.isa import active_code, ffi, lib
 from native_simd.packing import require_packed
 from native_simd.pairs import Metric, count_tiles, metric_code, require_tiles, require_unit
@@ -56,18 +56,27 @@ class NeighbourPass:
     k : int
         Neighbours to keep of each row, at least 1.
     metric : {"cosine", "dot", "sqeuclidean", "euclidean"}
+    labels : ndarray of int32, shape (n,), optional
+        Rows of one label are no neighbours: they are -infinity from each other.
 
     Notes
     -----
     O(n^2 d / 2) multiplications and 8 n (k + 1) bytes.
     """
 
-    def __init__(self, packed: PackedVectors, k: int, metric: Metric = "cosine") -> None:
+    def __init__(
+        self, packed: PackedVectors, k: int, metric: Metric = "cosine", *, labels: NDArray[np.int32] | None = None
+    ) -> None:
         require_packed(packed, "packed")
         require_unit(metric, packed)
         require_rankable(packed.n)
         k = require_k(k)
         self._packed, self._metric = packed, metric
+        if labels is not None:
+            require_contiguous(labels, np.int32, "labels")
+            if len(labels) != packed.n:
+                raise ValueError(f"labels must hold one label for each of {packed.n} rows, got {len(labels)}")
+        self._labels = labels
         n_others = max(packed.n - 1, 0)
         self._n_kept = min(k, n_others)
         self._lists = empty_lists(packed.n, min(k + 1, n_others))  # one more than is asked for: the bound
@@ -84,6 +93,7 @@ class NeighbourPass:
                 active_code(),
                 metric_code(self._metric),
                 ffi.from_buffer("float[]", self._packed.panels),
+                ffi.NULL if self._labels is None else ffi.from_buffer("int32_t[]", self._labels),
                 self._packed.n,
                 self._packed.d,
                 first,

@@ -65,8 +65,12 @@ class Criterion:
 
     @property
     def exact(self) -> bool:
-        """Whether the similarity of two clusters follows from their means, so that merges are decided in float64."""
-        return self.bilinear or self.method == "ward" or (self.method, self.metric) == ("average", "sqeuclidean")
+        """Whether merges are decided in float64, on similarities recomputed from the vectors."""
+        return (
+            self.bilinear
+            or self.method in ("ward", "single")
+            or (self.method, self.metric) == ("average", "sqeuclidean")
+        )
 
     @property
     def weighable(self) -> bool:
@@ -85,7 +89,7 @@ class Criterion:
             return self.metric
         if self.metric == "dot":
             return "dot"
-        if self.metric == "euclidean" and self.method != "ward":
+        if self.metric == "euclidean" and self.method not in ("ward", "single"):
             return "euclidean"
         return "sqeuclidean"
 
@@ -104,7 +108,7 @@ class Criterion:
 
     def heights(self, similarities: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the distances at which clusters of these similarities join."""
-        if self.method == "ward":
+        if self.method == "ward" or (self.method, self.metric) == ("single", "euclidean"):
             return np.sqrt(-similarities)
         if self.metric == "dot":
             return 1.0 - similarities
@@ -115,8 +119,8 @@ class Criterion:
 
     def least_similarity(self, height: float) -> float:
         """Return the similarity that joins at a height, or a few roundings less: merges there are checked again."""
-        if self.method == "ward":
-            similarity = -height * height
+        if self.method == "ward" or (self.method, self.metric) == ("single", "euclidean"):
+            similarity = -height * abs(height)
         elif self.metric in ("cosine", "dot"):
             similarity = 1.0 - height if self.bilinear else -2.0 * height
         else:

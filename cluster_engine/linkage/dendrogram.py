@@ -35,6 +35,13 @@ class Merges:
     second: NDArray[np.int64]
     heights: NDArray[np.float64]
 
+    def below(self, cut: float | None) -> Merges:
+        """Return the merges at heights up to ``cut``; all of them without one."""
+        if cut is None:
+            return self
+        kept = self.heights <= cut
+        return Merges(self.first[kept], self.second[kept], self.heights[kept])
+
 
 def _settle(merges: Merges, n: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return heights lifted to those of the children (rounding can leave them an ulp below), and ranks for I3."""

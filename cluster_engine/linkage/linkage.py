@@ -16,8 +16,9 @@ from cluster_engine.linkage.chain import cluster_distances, cluster_matrix
 from cluster_engine.linkage.criterion import METHODS, SQUARABLE, Criterion, Method, Metric
 from cluster_engine.linkage.dendrogram import linkage_matrix
 from cluster_engine.linkage.duplicates import distinct_points
-from cluster_engine.linkage.lists import agglomerate, below, nearest_lists
+from cluster_engine.linkage.lists import agglomerate, nearest_lists
 from cluster_engine.linkage.plan import choose_path
+from cluster_engine.linkage.spanning_tree import merge_tree
 from cluster_engine.progress import Phase, Reporter
 from cluster_engine.similarity.capacity import available_bytes, require_fit
 from cluster_engine.similarity.matrix import linkage_bytes, row_stride
@@ -84,20 +85,21 @@ def linkage(
 
     Notes
     -----
-    Two paths, of which :func:`cluster_engine.plan` tells beforehand which is taken and why:
+    Three paths, of which :func:`cluster_engine.plan` tells beforehand which is taken and why:
 
     - *Lists*, O(n (d + k)) memory: one pass over all pairs keeps the nearest neighbours of each vector; clusters are
       merged from these, exactly, and compared with all others only where their lists are not certain. For "average"
       under "cosine", "dot" and "sqeuclidean", and "ward".
+    - *Spanning tree*, O(n (d + k)) memory, for "single": Boruvka's algorithm on the same lists, with another pass over
+      all pairs for each level of clusters in the data that the lists do not reach beyond.
     - *Matrix*, 4 n^2 bytes: nearest-neighbour chain on a float32 matrix (Muellner 2011, arXiv:1109.2378). For all else,
       and for a few thousand vectors, where it is faster and gives the same bits.
 
-    "average" under "cosine", "dot" and "sqeuclidean", "weighted" under the first two, and "ward" decide every merge in
-    float64; the others decide on float32 similarities of relative error about 1e-6 (under "cosine", of near-duplicates
-    at distance s, 2e-7 / sqrt(s)). Ties: the pair with the smallest leaf merges first, then the one with the smaller
-    other leaf. Two exceptions: similarities that differ by roundings alone are no ties; and where many clusters meet at
-    one height under "single", the order within that height is fixed by the rows' order, but not by this rule (the
-    clusters at any height are).
+    "average" under "cosine", "dot" and "sqeuclidean", "weighted" under the first two, "ward" and "single" decide every
+    merge in float64; the others decide on float32 similarities of relative error about 1e-6 (under "cosine", of
+    near-duplicates at distance s, 2e-7 / sqrt(s)). Ties: the pair with the smallest leaf merges first, then the one
+    with the smaller other leaf; under "single" this is the order of edges between vectors. Similarities that differ by
+    roundings alone are no ties.
     """
     if metric == "precomputed":
         return _from_distances(X, method, weights=weights, cut=cut, memory_limit=memory_limit, progress=progress)
@@ -114,7 +116,9 @@ def linkage(
     if path == "matrix":
         matrix = _filled_matrix(packed, criterion, n_threads, progress)
         del packed
-        merges = below(cluster_matrix(matrix, criterion, points, progress), cut)
+        merges = cluster_matrix(matrix, criterion, points, progress).below(cut)
+    elif path == "spanning tree":
+        merges = merge_tree(points, packed, criterion, n_threads, cut=cut, reporter=progress)
     else:
         lists = nearest_lists(packed, criterion, n_threads, progress)
         rescan = partial(native_simd.Agglomeration.rescan, threads=n_threads)
@@ -209,7 +213,7 @@ def _from_distances(
     if method == "ward":
         np.square(matrix, out=matrix)
         np.negative(matrix, out=matrix)
-    return linkage_matrix(below(cluster_distances(matrix, criterion, checked_weights, progress), cut), n)
+    return linkage_matrix(cluster_distances(matrix, criterion, checked_weights, progress).below(cut), n)
 
 
 def _square_points(distances: NDArray[np.generic]) -> int:

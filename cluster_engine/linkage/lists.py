@@ -96,12 +96,4 @@ def agglomerate(
         "linkage=%s metric=%s points=%d %s", criterion.method, criterion.metric, len(points), agglomeration.counters()
     )
     first, second, similarities = (np.concatenate(parts) for parts in zip(*slices, strict=True))
-    return below(Merges(first, second, criterion.heights(similarities)), cut)
-
-
-def below(merges: Merges, cut: float | None) -> Merges:
-    """Return the merges at heights up to ``cut``, or all of them."""
-    if cut is None:
-        return merges
-    kept = merges.heights <= cut
-    return Merges(merges.first[kept], merges.second[kept], merges.heights[kept])
+    return Merges(first, second, criterion.heights(similarities)).below(cut)

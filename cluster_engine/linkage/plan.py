@@ -20,14 +20,16 @@ from cluster_engine.linkage.lists import N_NEIGHBOURS
 from cluster_engine.similarity.capacity import available_bytes, format_bytes, largest_fitting, require_fit
 from cluster_engine.similarity.matrix import linkage_bytes
 
-Path = Literal["matrix", "lists"]
+Path = Literal["matrix", "lists", "spanning tree"]
 
 _SMALL = 8_192
 """Points up to which the matrix is the faster way, measured on unstructured data of 768 dimensions."""
 _POINT_BYTES = 720  # besides vectors: two lists of 32 candidates, clusters, nodes, merges, Z and what it is built from
+_TREE_POINT_BYTES = 2_500  # two lists of 16 candidates and their bounds, 64 rows of similarities, merges, Z
 _PROBE_ROWS, _PROBE_D = 1_536, 768
 _MATRIX_S = 3e-9  # a cell of the matrix: written, read by the chain; chosen from measurements, within a factor of 2
 _LISTS_S = 3e-5  # a point: its searches and comparisons in float64; the same
+_TREE_PASSES = 3  # over all pairs; fewer without clusters, more with clusters of clusters
 _RESCANS = 0.2  # rescans, as a share of the pass; the same
 
 
@@ -37,8 +39,9 @@ class Plan:
 
     Attributes
     ----------
-    path : {"matrix", "lists"}
-        Through a float32 matrix of all similarities, or from each point's nearest neighbours, without a matrix.
+    path : {"matrix", "lists", "spanning tree"}
+        Through a float32 matrix of all similarities; or from each point's nearest neighbours, without a matrix: by
+        agglomeration, or for single linkage by the minimum spanning tree.
     n, d : int
     method, metric : str
     threads : int
@@ -129,16 +132,17 @@ def choose_path(n: int, d: int, criterion: Criterion, memory_limit: int | None =
         return "matrix", "clusters of this method and metric have no similarity that their means would tell"
     if criterion.bilinear and n <= _SMALL and need_matrix(n) <= limit:
         return "matrix", f"up to {_SMALL:,} points it is the faster way"
-    require_fit(what, n, partial(path_bytes, "lists", d=d, criterion=criterion), limit)
-    return "lists", (
-        f"beyond {_SMALL:,} points it is the faster way" if criterion.bilinear else "it decides in float64"
-    )
+    path: Path = "spanning tree" if criterion.method == "single" else "lists"
+    require_fit(what, n, partial(path_bytes, path, d=d, criterion=criterion), limit)
+    return path, f"beyond {_SMALL:,} points it is the faster way" if criterion.bilinear else "it decides in float64"
 
 
 def path_bytes(path: Path, n: int, d: int, criterion: Criterion) -> int:
     """Return the peak memory of a path beyond the n float32 vectors."""
     if path == "matrix":
         return linkage_bytes(n, d, n_copies=1, with_sums=criterion.bilinear)
+    if path == "spanning tree":
+        return 4 * n * d + _TREE_POINT_BYTES * n
     # packed vectors, and float64 sums of clusters of two points or more: at most n / 2 of them
     return 8 * n * d + _POINT_BYTES * n + 16 * (N_NEIGHBOURS + 1) * n
 
@@ -150,7 +154,7 @@ def _require_matrix(what: str, n: int, d: int, criterion: Criterion, limit: int)
     raise CapacityError(
         f"{what} of {n:,} vectors goes through a matrix, which needs {format_bytes(need(n))}, but only "
         f"{format_bytes(limit)} may be used; {largest_fitting(need, limit):,} vectors would fit. Without a matrix: "
-        f"average linkage under 'cosine', 'dot' or 'sqeuclidean', and Ward's under 'euclidean', need "
+        "single linkage, average linkage under 'cosine', 'dot' or 'sqeuclidean', and Ward's need at most "
         f"{format_bytes(path_bytes('lists', n, d, Criterion('average', 'cosine')))}"
     )
 
@@ -158,6 +162,8 @@ def _require_matrix(what: str, n: int, d: int, criterion: Criterion, limit: int)
 def _expected_s(path: Path, n: int, d: int, criterion: Criterion, threads: int) -> float:
     metric: native_simd.Metric = "dot" if criterion.bilinear else "sqeuclidean"
     pass_s = n * n * d / 2 / _multiplications_per_s(metric, threads)
+    if path == "spanning tree":
+        return _TREE_PASSES * pass_s + n * _LISTS_S
     return pass_s + n * n * _MATRIX_S if path == "matrix" else pass_s * (1 + _RESCANS) + n * _LISTS_S
 
 

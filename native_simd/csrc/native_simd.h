@@ -5,7 +5,7 @@
  * argument. "Panels" are 16 vectors interleaved dimension by dimension: element k of vector v is
  * panels[(v / 16) * 16 * d + k * 16 + v % 16]; lanes past the last vector are zero. */
 
-enum { NS_ABI = 5 }; /* goes up with every change of this file that the typed layer depends on */
+enum { NS_ABI = 6 }; /* goes up with every change of this file that the typed layer depends on */
 
 enum {
     NS_OK = 0,
@@ -112,9 +112,9 @@ int32_t ns_fan_effect(int32_t isa, int32_t law, float *activations, const uint32
  *
  * Offers tiles first_tile .. first_tile + n_tiles - 1 of the upper triangle of the panels with themselves to the lists
  * of their rows and of their columns: of every row the best other rows. Tiles are counted as above; one that comes
- * again changes nothing. */
-int32_t ns_neighbours(int32_t isa, int32_t metric, const float *panels, int64_t n, int64_t d, int64_t first_tile,
-                      int64_t n_tiles, uint64_t *lists, int64_t width, int32_t threads);
+ * again changes nothing. labels (may be NULL): rows of one label are infinitely far from each other. */
+int32_t ns_neighbours(int32_t isa, int32_t metric, const float *panels, const int32_t *labels, int64_t n, int64_t d,
+                      int64_t first_tile, int64_t n_tiles, uint64_t *lists, int64_t width, int32_t threads);
 
 /* The first k <= width candidates of each list: indices[i * k + p] and similarities[i * k + p], -1 and -infinity where
  * a place is empty; bounds[i] (if not NULL) is the similarity of the next one, -infinity if there is none. */
@@ -176,3 +176,9 @@ int64_t ns_agglomeration_living(ns_agglomeration *agglomeration, int64_t *leaves
  * by exhaustion, restarts of all chains */
 void ns_agglomeration_counters(const ns_agglomeration *agglomeration, int64_t *counters);
 void ns_agglomeration_destroy(ns_agglomeration *agglomeration);
+
+/* out[t] = similarity of rows first[t] and second[t] in float64 (NS_DOT, or NS_SQEUCLIDEAN), rows divided by their
+ * divisors (NULL: as they are); the same to the bit whichever comes first. */
+int32_t ns_pair_similarities(int32_t metric, const float *rows, int64_t d, int64_t stride, const double *divisors,
+                             const int64_t *first, const int64_t *second, int64_t n_pairs, double *out,
+                             int32_t threads);

@@ -224,9 +224,9 @@ static void compare_rankings(int32_t isa, int64_t n, int64_t d, int64_t width, i
     uint64_t *got = allocate(n_bytes), *expected = allocate(n_bytes);
     for (int32_t metric = NS_DOT; metric <= NS_EUCLIDEAN; metric++) {
         memset(got, 0, n_bytes), memset(expected, 0, n_bytes);
-        if (ns_neighbours(isa, metric, vectors, n, d, half, all - half, got, width, threads) != NS_OK) abort();
-        if (ns_neighbours(isa, metric, vectors, n, d, 0, half, got, width, threads) != NS_OK) abort();
-        if (ns_neighbours(NS_SCALAR, metric, vectors, n, d, 0, all, expected, width, 1) != NS_OK) abort();
+        if (ns_neighbours(isa, metric, vectors, NULL, n, d, half, all - half, got, width, threads) != NS_OK) abort();
+        if (ns_neighbours(isa, metric, vectors, NULL, n, d, 0, half, got, width, threads) != NS_OK) abort();
+        if (ns_neighbours(NS_SCALAR, metric, vectors, NULL, n, d, 0, all, expected, width, 1) != NS_OK) abort();
         compare("neighbours", got, expected, n_bytes);
     }
     int64_t *ids = allocate(sizeof(int64_t) * (size_t)(n * width));
