@@ -121,8 +121,10 @@ class Criterion:
         """Return the similarity that joins at a height, or a few roundings less: merges there are checked again."""
         if self.method == "ward" or (self.method, self.metric) == ("single", "euclidean"):
             similarity = -height * abs(height)
-        elif self.metric in ("cosine", "dot"):
-            similarity = 1.0 - height if self.bilinear else -2.0 * height
+        elif self.bilinear or self.metric == "dot":
+            similarity = 1.0 - height
+        elif self.metric == "cosine":
+            similarity = -2.0 * height
         else:
             similarity = -height
         return similarity - 2.0**-48 * (1.0 + abs(similarity))

@@ -1,4 +1,4 @@
-"""Single linkage by the minimum spanning tree against SciPy's, where lists say too little: clusters of clusters, ties."""
+"""Single linkage by the spanning tree against SciPy's, where lists say too little: clusters of clusters, ties."""
 
 from __future__ import annotations
 
