@@ -10,6 +10,7 @@ import numpy as np
 import native_simd
 from cluster_engine.linkage.dendrogram import Merges
 from cluster_engine.progress import Phase, Reporter
+from cluster_engine.similarity.matrix import row_stride
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _MERGES_PER_REPORT = 4096
+_MEAN_ROUNDING = 2.0  # a mean is rounded to float32 too: 3 u of its norm, less than the error of the inner product
 
 
 def cluster_matrix(
@@ -47,6 +49,38 @@ def cluster_matrix(
         value_bound=bound,
     )
     return _run(chain, criterion, reporter)
+
+
+def merge_sums(
+    sums: NDArray[np.float64], weights: NDArray[np.float64], criterion: Criterion, max_norm: float, threads: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Merge all of a few clusters, through a matrix of their similarities.
+
+    Parameters
+    ----------
+    sums : ndarray of float64, shape (m, d)
+        Of their members; for "weighted" their means. Overwritten.
+    weights : ndarray of float64, shape (m,)
+    criterion : Criterion
+        One that is bilinear.
+    max_norm : float
+        Of all vectors.
+
+    Returns
+    -------
+    first, second : ndarray of int64, shape (m - 1,)
+        Positions of the first clusters of the two sides, ``first < second``.
+    similarities : ndarray of float64, shape (m - 1,)
+    """
+    means = sums if criterion.method == "weighted" else sums / weights[:, np.newaxis]
+    packed = native_simd.pack(means.astype(np.float32), threads=threads)
+    matrix = np.empty((len(sums), row_stride(len(sums))), np.float32)[:, : len(sums)]
+    native_simd.pairwise_symmetric(packed, metric="dot", out=matrix, threads=threads)
+    error, bound = criterion.matrix_error(sums.shape[1], max_norm)  # a mean rounds as a unit vector does
+    chain = native_simd.NearestNeighbourChain(
+        matrix, criterion.method, weights, sums=sums, value_error=_MEAN_ROUNDING * error, value_bound=bound
+    )
+    return chain.advance(len(sums))
 
 
 def cluster_distances(

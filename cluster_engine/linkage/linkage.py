@@ -122,7 +122,7 @@ def linkage(
     else:
         lists = nearest_lists(packed, criterion, n_threads, progress)
         rescan = partial(native_simd.Agglomeration.rescan, threads=n_threads)
-        merges = agglomerate(points, packed, lists, criterion, rescan, cut=cut, reporter=progress)
+        merges = agglomerate(points, packed, lists, criterion, rescan, cut=cut, threads=n_threads, reporter=progress)
     return linkage_matrix(points.expand(merges, cut), len(vectors))
 
 

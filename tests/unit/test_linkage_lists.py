@@ -15,12 +15,14 @@ from scipy.cluster import hierarchy
 import cluster_engine as ce
 import native_simd
 from cluster_engine.errors import CapacityError, InputError
+from cluster_engine.linkage import lists
 from cluster_engine.linkage.criterion import Criterion, Method, Metric
 from cluster_engine.linkage.dendrogram import linkage_matrix
 from cluster_engine.linkage.duplicates import distinct_points
-from cluster_engine.linkage.lists import agglomerate
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
 EXACT: list[tuple[Method, Metric]] = [
@@ -31,6 +33,14 @@ EXACT: list[tuple[Method, Metric]] = [
     ("weighted", "dot"),
     ("ward", "euclidean"),
 ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def lists_to_the_end() -> Iterator[None]:
+    """Never finish through a matrix, but where a test says so."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lists, "FEW", 1)
+        yield
 
 
 def from_lists(
@@ -55,7 +65,7 @@ def from_lists(
         agglomeration.rescan(threads)
         seen.append(agglomeration.counters())
 
-    merges = agglomerate(points, packed, neighbours.lists, criterion, rescan, cut=cut)
+    merges = lists.agglomerate(points, packed, neighbours.lists, criterion, rescan, cut=cut)
     work = seen[-1] if seen else native_simd.AgglomerationCounters(0, 0, 0, 0, 0, 0)
     return linkage_matrix(points.expand(merges, cut), len(X)), work
 
@@ -108,9 +118,11 @@ def test_few_vectors_with_ties_and_duplicates(method: Method, metric: Metric, da
 
 
 @pytest.mark.parametrize("kind", ["normal", "mixture"])
-def test_both_paths_give_the_same_bits(kind: str) -> None:
+@pytest.mark.parametrize("few", [1, 1_000])
+def test_both_paths_give_the_same_bits(kind: str, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lists, "FEW", few)
     rng = np.random.default_rng(6)
-    X = rng.standard_normal((1_500, 24), dtype=np.float32)
+    X = rng.standard_normal((2_500, 24), dtype=np.float32)
     if kind == "mixture":
         X = 0.4 * X + rng.standard_normal((30, 24), dtype=np.float32)[rng.integers(30, size=len(X))]
     for threads in (1, 2):
