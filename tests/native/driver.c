@@ -229,6 +229,13 @@ static void compare_rankings(int32_t isa, int64_t n, int64_t d, int64_t width, i
         if (ns_neighbours(NS_SCALAR, metric, vectors, NULL, n, d, 0, all, expected, width, 1) != NS_OK) abort();
         compare("neighbours", got, expected, n_bytes);
     }
+    int32_t *labels = allocate(sizeof *labels * (size_t)n);
+    for (int64_t i = 0; i < n; i++) labels[i] = (int32_t)(i % 5);
+    memset(got, 0, n_bytes), memset(expected, 0, n_bytes);
+    if (ns_neighbours(isa, NS_DOT, vectors, labels, n, d, 0, all, got, width, threads) != NS_OK) abort();
+    if (ns_neighbours(NS_SCALAR, NS_DOT, vectors, labels, n, d, 0, all, expected, width, 1) != NS_OK) abort();
+    compare("neighbours of other labels", got, expected, n_bytes);
+    free(labels);
     int64_t *ids = allocate(sizeof(int64_t) * (size_t)(n * width));
     float *best = floats(n * width), *bounds = floats(n);
     if (ns_ranked(got, n, width, width - 1, ids, best, bounds) != NS_OK) abort();
@@ -300,6 +307,83 @@ static void compare_chains(int32_t isa, int64_t n, int64_t d) {
             free(got.first), free(got.second), free(got.similarity);
             free(expected.first), free(expected.second), free(expected.similarity);
         }
+    free(x);
+}
+
+typedef struct {
+    int32_t method, metric;
+} agglomeration_kind;
+
+/* Merges n points without a matrix, from very short lists, so that rescans and exhausted ties come in. */
+static merges agglomerate(int32_t isa, agglomeration_kind kind, const float *x, int64_t n, int64_t d, int64_t width,
+                          int32_t threads) {
+    const int unit = kind.metric == NS_COSINE;
+    double *norms = doubles(n), *weights = doubles(n), max_norm = 0.0;
+    float *panels = pack(x, n, d, d, unit, threads, norms);
+    for (int64_t i = 0; i < n; i++) {
+        weights[i] = kind.method == NS_WEIGHTED ? 1.0 : 1.0 + (double)(i % 3);
+        if (norms[i] > max_norm) max_norm = norms[i];
+    }
+    const int64_t c = (n + NS_TILE_ROWS - 1) / NS_TILE_ROWS, all = c * (c + 1) / 2;
+    uint64_t *lists = allocate(sizeof *lists * (size_t)(n * (width + 1)));
+    memset(lists, 0, sizeof *lists * (size_t)(n * (width + 1)));
+    if (ns_neighbours(isa, kind.metric, panels, NULL, n, d, 0, all, lists, width + 1, threads) != NS_OK) abort();
+    ns_agglomeration *a = ns_agglomeration_create(isa, kind.method, kind.metric, x, n, d, d, unit ? norms : NULL, weights,
+                                                  panels, lists, width, unit ? 1.0 : max_norm, -INFINITY);
+    if (!a) abort();
+    merges made = {allocate(sizeof(int64_t) * (size_t)n), allocate(sizeof(int64_t) * (size_t)n), doubles(n)};
+    int64_t done = 0, advanced, n_queries;
+    do {
+        const int64_t most = n - done < 50 ? n - done : 50;
+        advanced = ns_agglomeration_advance(a, most, 1, made.first + done, made.second + done, made.similarity + done,
+                                            &n_queries);
+        done += advanced;
+        if (!n_queries) continue;
+        const float *columns, *terms;
+        int64_t n_columns;
+        ns_agglomeration_columns(a, &n_columns, &columns, &terms);
+        const int64_t rounded = (n_queries + NS_LANES - 1) / NS_LANES * NS_LANES, places = width + 2;
+        float *queries = floats(rounded * d), *query_terms = floats(rounded);
+        uint64_t *ranked = allocate(sizeof *ranked * (size_t)(n_queries * places));
+        memset(ranked, 0, sizeof *ranked * (size_t)(n_queries * places));
+        ns_agglomeration_queries(a, queries, query_terms);
+        if (ns_rank_clusters(isa, kind.method, kind.metric, queries, query_terms, n_queries, columns, terms, n_columns,
+                             d, 0, ranked, places, threads) != NS_OK)
+            abort();
+        if (ns_agglomeration_answer(a, ranked) != NS_OK) abort();
+        free(queries), free(query_terms), free(ranked);
+    } while (advanced > 0 || n_queries > 0);
+    if (done != n - 1) abort();
+    int64_t leaf[1];
+    double *sum = doubles(d), weight[1];
+    if (ns_agglomeration_living(a, leaf, sum, weight) != 1 || leaf[0] != 0) abort();
+    ns_agglomeration_destroy(a);
+    free(norms), free(weights), free(panels), free(lists), free(sum);
+    return made;
+}
+
+static void compare_agglomerations(int32_t isa, int64_t n, int64_t d, int64_t width, int32_t threads) {
+    static const agglomeration_kind kinds[] = {{NS_AVERAGE, NS_COSINE}, {NS_AVERAGE, NS_DOT},
+                                               {NS_AVERAGE, NS_SQEUCLIDEAN}, {NS_WEIGHTED, NS_COSINE},
+                                               {NS_WARD, NS_SQEUCLIDEAN}};
+    float *x = random_floats(n * d);
+    for (int64_t i = 0; i < n; i++) x[i * d] += 0.5f;
+    for (int64_t i = 0; i + 7 < n; i += 7) memcpy(x + (i + 7) * d, x + i * d, sizeof(float) * (size_t)d); /* ties */
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+        const merges got = agglomerate(isa, kinds[k], x, n, d, width, threads);
+        const merges expected = agglomerate(NS_SCALAR, kinds[k], x, n, d, width, 1);
+        const size_t n_bytes = sizeof(int64_t) * (size_t)(n - 1);
+        compare("agglomeration: first", got.first, expected.first, n_bytes);
+        compare("agglomeration: second", got.second, expected.second, n_bytes);
+        compare("agglomeration: similarity", got.similarity, expected.similarity, n_bytes);
+        double *pairs = doubles(n - 1), *known = doubles(n - 1);
+        const int32_t metric = kinds[k].metric == NS_COSINE ? NS_DOT : kinds[k].metric;
+        if (ns_pair_similarities(metric, x, d, d, NULL, got.first, got.second, n - 1, pairs, threads)) abort();
+        if (ns_pair_similarities(metric, x, d, d, NULL, got.second, got.first, n - 1, known, 1)) abort();
+        compare("pair_similarities", pairs, known, n_bytes);
+        free(got.first), free(got.second), free(got.similarity), free(pairs), free(known);
+        free(expected.first), free(expected.second), free(expected.similarity);
+    }
     free(x);
 }
 
@@ -383,6 +467,9 @@ int main(int n_arguments, char **arguments) {
         compare_chains(isa, 1, 3);
         compare_chains(isa, 60, 9);
         compare_chains(isa, 700, 8);
+        compare_agglomerations(isa, 2, 3, 1, 1);
+        compare_agglomerations(isa, 60, 9, 2, 2);
+        compare_agglomerations(isa, 700, 8, 5, 4);
         for (int64_t n = NS_LANES; n <= NS_TILE_ROWS; n += NS_LANES) compare_epilogues(ns_lane_table(isa), n);
         for (int64_t n = 1; n <= 97; n++) compare_bindings(isa, n, 1);
         compare_bindings(isa, 100001, 4);

@@ -45,6 +45,22 @@ def test_bytes_depend_on_neither_threads_nor_instruction_set(
     assert len(results) == 1
 
 
+@pytest.mark.parametrize(("method", "metric"), [("average", "cosine"), ("average", "dot"), ("weighted", "cosine")])
+def test_bytes_do_not_depend_on_the_path(method: Method, metric: Metric, monkeypatch: pytest.MonkeyPatch) -> None:
+    n, d = 3_000, 20
+    X = sample(n, d, seed=1)
+    X += 1e-4 * np.random.default_rng(2).standard_normal(X.shape, dtype=np.float32)  # no ties among means
+    too_little_for_a_matrix = 4 * n * n
+    assert ce.plan(n, d, method, metric, memory_limit=too_little_for_a_matrix).path == "lists"
+    results = {ce.linkage(X, method, metric).tobytes()}
+    for isa in native_simd.available_isas():
+        monkeypatch.setenv("CLUSTER_ENGINE_ISA", isa)
+        for threads in (1, 2, 4):
+            Z = ce.linkage(X, method, metric, threads=threads, memory_limit=too_little_for_a_matrix)
+            results.add(Z.tobytes())
+    assert len(results) == 1
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_given_distances_give_the_same_bytes_on_every_instruction_set(
     method: Method, monkeypatch: pytest.MonkeyPatch
