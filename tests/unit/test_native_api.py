@@ -1,9 +1,7 @@
-"""The typed face of the native library: what it refuses, with which error, and that sizes never wrap."""
+"""The typed face of the native library: what it refuses, and with which error."""
 
 from __future__ import annotations
 
-import mmap
-from math import isqrt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,14 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-MAP_NORESERVE = 0x4000  # address space without memory behind it; Python 3.10 does not name it
 ONES = np.ones((4, 3), np.float32)
-
-
-def sparse(n_elements: int) -> NDArray[np.float32]:
-    """Return zeros that take memory only where they are touched."""
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
-    return np.frombuffer(mmap.mmap(-1, 4 * n_elements, flags=flags), np.float32)
 
 
 def empty(*shape: int) -> NDArray[np.float32]:
@@ -211,50 +202,6 @@ def test_tiles_must_be_a_range_of_the_triangle(tiles: tuple[int, int]) -> None:
 def test_packed_rows_start_at_a_panel(start: int, stop: int) -> None:
     with pytest.raises(ValueError, match="not a range that starts at a panel"):
         native_simd.pack(np.ones((40, 2), np.float32)).rows(start, stop)
-
-
-# Sizes past 31 and 32 bits
-
-
-def test_offsets_past_32_bits_reach_the_right_rows() -> None:
-    n, stride = 40, 2**27 + 8  # the last row starts at element 5.2e9
-    frame = sparse(n * stride).reshape(n, stride)
-    x = np.random.default_rng(1).standard_normal((n, 5)).astype(np.float32)
-    frame[:, 100:105] = x
-    packed = native_simd.pack(frame[:, 100:105])
-    expected = native_simd.similarity(x, x, "dot")
-
-    native_simd.pairwise(packed, packed, metric="dot", out=frame[:, :n], mirror=frame[:, 200 : 200 + n])
-    np.testing.assert_array_equal(frame[:, :n], expected)
-    np.testing.assert_array_equal(frame[:, 200 : 200 + n], expected)
-    native_simd.pairwise_symmetric(packed, metric="dot", out=frame[:, 400 : 400 + n])
-    np.testing.assert_array_equal(frame[:, 400 : 400 + n], expected)
-
-    merges = native_simd.NearestNeighbourChain(frame[:, 400 : 400 + n], "complete", np.ones(n)).advance(n)
-    again = native_simd.NearestNeighbourChain(expected, "complete", np.ones(n)).advance(n)
-    for got, wanted in zip(merges, again, strict=True):
-        np.testing.assert_array_equal(got, wanted)
-
-
-def tile_position(tile: int, n_columns: int) -> tuple[int, int]:
-    """Return row and column of a tile of the upper triangle, in integers."""
-    from_end = n_columns * (n_columns + 1) // 2 - 1 - tile
-    rows_below = (isqrt(8 * from_end + 1) - 1) // 2
-    return n_columns - 1 - rows_below, n_columns - 1 - (from_end - rows_below * (rows_below + 1) // 2)
-
-
-def test_tiles_of_a_million_rows_land_in_place() -> None:
-    n, rows = 10**6 + 7, native_simd.TILE_ROWS
-    x = np.random.default_rng(2).standard_normal((n, 1)).astype(np.float32)
-    packed, out = native_simd.pack(x), sparse(n * n).reshape(n, n)
-    n_tiles, n_columns = native_simd.count_tiles(n), -(-n // rows)
-    assert n_tiles == n_columns * (n_columns + 1) // 2
-    for tile in (0, 1, n_columns - 1, n_columns, n_tiles // 3, n_tiles // 2, n_tiles - 4, n_tiles - 2, n_tiles - 1):
-        native_simd.pairwise_symmetric(packed, metric="dot", out=out, tiles=(tile, tile + 1))
-        row, column = tile_position(tile, n_columns)
-        i, j = (slice(k * rows, min(n, (k + 1) * rows)) for k in (row, column))
-        np.testing.assert_array_equal(out[i, j], x[i] * x[j].T)
-        np.testing.assert_array_equal(out[j, i], x[j] * x[i].T)
 
 
 # Linkage
