@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import os
+import shlex
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,9 +69,10 @@ def _build_settings() -> ModuleType:
 
 
 def build(folder: Path) -> Path:
-    """Compile the sources with the flags of the wheel, but visible symbols; return the shared object."""
+    """Compile the sources with the flags of the wheel and CFLAGS, but visible symbols; return the shared object."""
     settings = _build_settings()
     flags = [flag for flag in settings.COMPILE_ARGS if flag != "-fvisibility=hidden"]
+    flags += shlex.split(os.environ.get("CFLAGS", ""))
     sources = [str(_NATIVE / "csrc" / name) for name in settings.SOURCES]
     target = folder / "kernels.so"
     command = ["gcc", *flags, "-shared", "-fPIC", f"-I{_NATIVE / 'csrc'}", *sources, str(_HERE / "shim.c")]
