@@ -4,6 +4,7 @@
  *
  * Arrays are allocated to the byte, so that a sanitizer sees a stray access. Prints what was compared. */
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -437,6 +438,47 @@ static void compare_operations(int32_t isa, int64_t n, int64_t d, int32_t thread
     }
 }
 
+typedef struct {
+    const operation *called;
+    workload work;
+    int32_t isa, status;
+} caller;
+
+static void *call_once(void *argument) {
+    caller *c = argument;
+    c->status = c->called->call(&c->work, c->isa, 2);
+    return NULL;
+}
+
+/* Every operation from several threads at a time that read the same panels, as a process does that searches with many;
+ * before any other call, so that they also race to ask which instruction sets there are. */
+static void compare_callers(int32_t isa, int64_t n, int64_t d) {
+    enum { N_CALLERS = 4 };
+    for (int i = 0; i < n_operations; i++) {
+        const operation *o = &operations[i];
+        caller callers[N_CALLERS];
+        float *own_panels[N_CALLERS];
+        pthread_t threads[N_CALLERS];
+        for (int c = 0; c < N_CALLERS; c++) {
+            callers[c] = (caller){o, prepare(o, n, d), isa, NS_OK};
+            own_panels[c] = callers[c].work.panels;
+            callers[c].work.panels = own_panels[0];
+        }
+        for (int c = 0; c < N_CALLERS; c++)
+            if (pthread_create(&threads[c], NULL, call_once, &callers[c])) abort();
+        for (int c = 0; c < N_CALLERS; c++) pthread_join(threads[c], NULL);
+        workload expected = prepare(o, n, d);
+        if (o->call(&expected, NS_SCALAR, 1) != NS_OK) abort();
+        for (int c = 0; c < N_CALLERS; c++) {
+            if (callers[c].status != NS_OK) abort();
+            compare(o->name, callers[c].work.out, expected.out, (size_t)expected.n_out_bytes);
+            callers[c].work.panels = own_panels[c];
+            release(&callers[c].work);
+        }
+        release(&expected);
+    }
+}
+
 static void refuse(void) {
     float row[2] = {1.0f, NAN};
     double norm;
@@ -457,12 +499,14 @@ int main(int n_arguments, char **arguments) {
     for (int32_t isa = NS_SCALAR; isa < NS_N_ISAS; isa++) {
         if (!ns_isa_available(isa)) continue;
         n_compared = 0;
+        compare_callers(isa, 200, 5);
         compare_kernels(ns_table(isa));
         compare_pairwise(isa, 1, 1, 1, 1);
         compare_pairwise(isa, 17, 97, 33, 2);
         compare_pairwise(isa, 385, 193, 20, 4);
         compare_rankings(isa, 1, 1, 2, 1, 1);
         compare_rankings(isa, 17, 5, 20, 3, 2);
+        compare_rankings(isa, 769, 6, 9, 3, 4);
         compare_rankings(isa, 769, 6, 9, 200, 4);
         compare_chains(isa, 1, 3);
         compare_chains(isa, 60, 9);

@@ -113,7 +113,7 @@ def test_lists_and_indices_past_31_bits() -> None:
     packed, lists = after_zeros(native_simd.pack(x), n), sparse(n, 3, dtype=np.uint64)
     panels, places = ffi.from_buffer("float[]", packed.panels), ffi.from_buffer("uint64_t[]", lists)
     tile = native_simd.count_tiles(n) - 3
-    assert lib.ns_neighbours(active_code(), lib.NS_SQEUCLIDEAN, panels, n, 1, tile, 3, places, 3, 2) == lib.NS_OK
+    assert lib.ns_neighbours(active_code(), lib.NS_SQEUCLIDEAN, panels, ffi.NULL, n, 1, tile, 3, places, 3, 2) == lib.NS_OK
     expected = native_simd.neighbours(native_simd.pack(x), 2, "sqeuclidean")
     ids, similarities, bound = ranked(lists[first:], 2)
     np.testing.assert_array_equal(ids, expected.ids + first)
