@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 BASELINES = Path(__file__).with_name("baselines")
 COUNT_TOLERANCE = 0.05  # counts repeat exactly
-RATIO_TOLERANCE = 0.25  # ratios of best turns were seen a tenth apart, at rest and beside other work
+RATIO_TOLERANCE = 0.25  # ratios of times move by 4 % on one CPU, and from one CPU to another
 _RECORD = "record it where the tree is known to be good (make bench-baseline) and commit it"
 
 
