@@ -11,13 +11,18 @@ import pkgutil
 # on a worker's path: look for the extension in every `native_simd` on the path.
 __path__ = pkgutil.extend_path(__path__, __name__)
 
-from native_simd.agglomeration import Agglomeration, AgglomerationCounters, ClusterPanels  # after the path
+from native_simd.agglomeration import (  # after the path
+    Agglomeration,
+    AgglomerationCounters,
+    ClusterPanels,
+    rank_clusters,
+)
 from native_simd.bindings import FanLaw, decay, decay_half_life, fan_effect
 from native_simd.chain import ChainCounters, Method, NearestNeighbourChain
 from native_simd.epilogue import Sigmoid, Temporal
 from native_simd.exact import pair_similarities
 from native_simd.isa import IsaUnavailableError, active_isa, available_isas
-from native_simd.neighbours import NeighbourPass, Neighbours, neighbours
+from native_simd.neighbours import NeighbourPass, Neighbours, RankedBlock, neighbours, rank_blocks
 from native_simd.packing import LANES, PackedVectors, RowError, norms, pack
 from native_simd.pairs import (
     TILE_ROWS,
@@ -27,6 +32,7 @@ from native_simd.pairs import (
     pairwise_symmetric,
     similarity,
 )
+from native_simd.ranking import empty_lists, merge_lists, renumber
 from native_simd.search import batch_similarity, top_k
 
 __all__ = [
@@ -44,6 +50,7 @@ __all__ = [
     "NeighbourPass",
     "Neighbours",
     "PackedVectors",
+    "RankedBlock",
     "RowError",
     "Sigmoid",
     "Temporal",
@@ -53,13 +60,18 @@ __all__ = [
     "count_tiles",
     "decay",
     "decay_half_life",
+    "empty_lists",
     "fan_effect",
+    "merge_lists",
     "neighbours",
     "norms",
     "pack",
     "pair_similarities",
     "pairwise",
     "pairwise_symmetric",
+    "rank_blocks",
+    "rank_clusters",
+    "renumber",
     "similarity",
     "top_k",
 ]

@@ -115,13 +115,13 @@ class Agglomeration:
             raise ValueError(f"method must be one of {', '.join(_METHODS)}, got {method!r}")
         n, d = rows.shape
         self._kept = (rows, divisors, packed, weights)  # C reads them until the end
-        self._method, self._metric, self._d = _METHODS[method], metric_code(metric), d
+        self.method, self.metric, self._d = method, metric, d
         self._width = lists.shape[1] - 1
         self._n_queries = 0
         handle = lib.ns_agglomeration_create(
             active_code(),
-            self._method,
-            self._metric,
+            _METHODS[method],
+            metric_code(metric),
             first_row(rows),
             n,
             d,
@@ -168,11 +168,17 @@ class Agglomeration:
 
     def columns(self) -> ClusterPanels:
         """Return all living clusters: a view of memory that the next call of `columns` rewrites."""
+        return self.changed_columns()[0]
+
+    def changed_columns(self) -> tuple[ClusterPanels, NDArray[np.int32]]:
+        """Return all living clusters, and the columns that are not as the last call of this or `columns` left them."""
         n, panels, terms = ffi.new("int64_t *"), ffi.new("float **"), ffi.new("float **")
-        lib.ns_agglomeration_columns(self._handle, n, panels, terms)
+        n_changed, changed = ffi.new("int64_t *"), ffi.new("int32_t **")
+        lib.ns_agglomeration_columns(self._handle, n, panels, terms, n_changed, changed)
         count = int(n[0])
-        packed = -(-count // LANES) * LANES * self._d
-        return ClusterPanels(_view(panels[0], packed), _view(terms[0], count), count, self._d)
+        elements = -(-count // LANES) * LANES * self._d
+        columns = ClusterPanels(_view(panels[0], elements), _view(terms[0], count), count, self._d)
+        return columns, np.frombuffer(ffi.buffer(changed[0], 4 * int(n_changed[0])), np.int32).copy()
 
     def queries(self) -> ClusterPanels:
         """Return the clusters that ask for a rescan."""
@@ -187,35 +193,22 @@ class Agglomeration:
         self, queries: ClusterPanels, columns: ClusterPanels, lists: NDArray[np.uint64], threads: int = 1
     ) -> NDArray[np.uint64]:
         """Offer columns to the lists of queries."""
-        check_status(
-            lib.ns_rank_clusters(
-                active_code(),
-                self._method,
-                self._metric,
-                ffi.from_buffer("float[]", queries.panels),
-                ffi.from_buffer("float[]", queries.terms),
-                queries.n,
-                ffi.from_buffer("float[]", columns.panels),
-                ffi.from_buffer("float[]", columns.terms),
-                columns.n,
-                self._d,
-                0,
-                ffi.from_buffer("uint64_t[]", lists),
-                lists.shape[1],
-                require_threads(threads),
-            )
-        )
+        rank_clusters(queries, columns, lists, method=self.method, metric=self.metric, threads=threads)
         return lists
 
+    def empty_answer(self) -> NDArray[np.uint64]:
+        """Return the lists of the queries before anything is offered to them."""
+        return empty_lists(self._n_queries, self._width + 2)
+
     def answer(self, lists: NDArray[np.uint64]) -> None:
-        """Take the lists of the queries, ``width + 2`` places each."""
+        """Take the lists of the queries, to which all columns have been offered."""
         check_status(lib.ns_agglomeration_answer(self._handle, ffi.from_buffer("uint64_t[]", lists)))
         self._n_queries = 0
 
     def rescan(self, threads: int = 1) -> None:
         """Answer the queries on this machine."""
         columns, queries = self.columns(), self.queries()
-        self.answer(self.rank(queries, columns, empty_lists(queries.n, self._width + 2), threads))
+        self.answer(self.rank(queries, columns, self.empty_answer(), threads))
 
     def living(self) -> tuple[NDArray[np.int64], Float64Array, Float64Array]:
         """Return the smallest leaves (ascending), sums, shape (m, d), and weights of the living clusters."""
@@ -235,6 +228,35 @@ class Agglomeration:
         values = ffi.new("int64_t[]", lib.NS_N_AGGLOMERATION_COUNTERS)
         lib.ns_agglomeration_counters(self._handle, values)
         return AgglomerationCounters(*(int(value) for value in values))
+
+
+def rank_clusters(
+    queries: ClusterPanels,
+    columns: ClusterPanels,
+    lists: NDArray[np.uint64],
+    *,
+    method: Method,
+    metric: Metric,
+    threads: int = 1,
+) -> None:
+    """Offer columns, numbered from 0, to the lists of queries, shape (queries.n, width), by similarity of clusters."""
+    check_status(
+        lib.ns_rank_clusters(
+            active_code(),
+            _METHODS[method],
+            metric_code(metric),
+            ffi.from_buffer("float[]", queries.panels),
+            ffi.from_buffer("float[]", queries.terms),
+            queries.n,
+            ffi.from_buffer("float[]", columns.panels),
+            ffi.from_buffer("float[]", columns.terms),
+            columns.n,
+            queries.d,
+            ffi.from_buffer("uint64_t[]", lists),
+            lists.shape[1],
+            require_threads(threads),
+        )
+    )
 
 
 def _view(address: object, n_elements: int) -> Float32Array:

@@ -1,4 +1,8 @@
-"""Lists of the best candidates, in the order similarity descending, then smaller index."""
+"""Lists of the best candidates, in the order similarity descending, then smaller index.
+
+Only the library knows how a candidate is one integer; all that is known here is that an index is its lower half,
+inverted, and that 0 is an empty place.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from native_simd.arguments import require_integer
-from native_simd.arrays import check_status
+from native_simd.arrays import check_status, kind_of, require_apart
 from native_simd.isa import ffi, lib
 
 if TYPE_CHECKING:
@@ -30,6 +34,51 @@ def require_rankable(n: int) -> None:
 def empty_lists(n: int, width: int) -> NDArray[np.uint64]:
     """Return ``n`` lists of ``width`` empty places."""
     return np.zeros((n, width), np.uint64)
+
+
+def require_lists(lists: object, n: int, name: str) -> NDArray[np.uint64]:
+    """Return ranked lists of ``n`` rows that the library can write to."""
+    if not isinstance(lists, np.ndarray) or lists.dtype != np.uint64 or lists.ndim != 2 or len(lists) != n:
+        raise TypeError(f"{name} must be a uint64 array of shape ({n}, width), got {kind_of(lists)}")
+    if not lists.shape[1]:
+        raise ValueError(f"{name} must have at least one place a row")
+    if not (lists.flags.c_contiguous and lists.flags.aligned and lists.flags.writeable):
+        raise ValueError(f"{name} must be contiguous, aligned and writeable")
+    return lists
+
+
+def merge_lists(lists: NDArray[np.uint64], others: NDArray[np.uint64]) -> None:
+    """Make ``lists`` the best of both, as if whatever was offered to either had been offered to them.
+
+    Parameters
+    ----------
+    lists, others : ndarray of uint64, shape (n, width)
+        Ranked lists of the same rows. Lists are sets: the order of merges changes nothing, nor does one that comes
+        again.
+
+    Raises
+    ------
+    TypeError, ValueError
+        They are no lists of one shape that lie apart; then nothing is written.
+    """
+    lists = require_lists(lists, len(lists) if isinstance(lists, np.ndarray) and lists.ndim else 0, "lists")
+    if not isinstance(others, np.ndarray) or others.dtype != np.uint64 or others.shape != lists.shape:
+        raise TypeError(f"others must be a uint64 array of the shape of lists, {lists.shape}, got {kind_of(others)}")
+    others = np.require(others, requirements=["C", "A"])
+    require_apart(lists, "lists", {"others": others})
+    n, width = lists.shape
+    check_status(
+        lib.ns_merge_lists(ffi.from_buffer("uint64_t[]", lists), ffi.from_buffer("uint64_t[]", others), n, width)
+    )
+
+
+def renumber(lists: NDArray[np.uint64], numbers: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """Return the lists with ``numbers[i]``, ascending and below 2**32, in place of index ``i``."""
+    half, low = np.uint64(32), np.uint64(_MOST_CANDIDATES)
+    indices = (~lists & low).astype(np.int64)
+    known = lists != 0
+    renamed = (lists >> half << half) | (~numbers[np.where(known, indices, 0)].astype(np.uint64) & low)
+    return np.where(known, renamed, np.uint64(0))
 
 
 def ranked(lists: NDArray[np.uint64], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:

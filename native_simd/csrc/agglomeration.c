@@ -231,8 +231,8 @@ void ns_agglomeration_destroy(ns_agglomeration *s) {
     if (!s) return;
     void *blocks[] = {s->parent, s->smallest, s->n_leaves, s->node_weight, s->node, s->sums_row, s->norm, s->spread,
                       s->lists, s->n_listed, s->rest, s->chain_of, s->below, s->is_retired, s->is_moved, s->sums,
-                      s->free_sums, s->terms, s->columns, s->mark, s->joined, s->joined_weight, s->joined_leaves,
-                      s->joined_parts, s->is_compared, s->leaf_sums[0], s->leaf_sums[1]};
+                      s->free_sums, s->terms, s->columns, s->changed, s->mark, s->joined, s->joined_weight,
+                      s->joined_leaves, s->joined_parts, s->is_compared, s->leaf_sums[0], s->leaf_sums[1]};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
     free(s);
 }
@@ -258,6 +258,7 @@ static int allocate(ns_agglomeration *s) {
     s->free_sums = malloc((n / 2 + 1) * sizeof *s->free_sums);
     s->terms = malloc((n + NS_LANES) * sizeof *s->terms);
     s->columns = malloc(n * sizeof *s->columns);
+    s->changed = malloc(n * sizeof *s->changed);
     s->mark = calloc(n, sizeof *s->mark);
     s->joined = malloc(w * sizeof *s->joined);
     s->joined_weight = malloc(w * sizeof *s->joined_weight);
@@ -268,7 +269,7 @@ static int allocate(ns_agglomeration *s) {
     s->leaf_sums[1] = malloc(d * sizeof(double));
     return s->parent && s->smallest && s->n_leaves && s->node_weight && s->node && s->sums_row && s->norm &&
            s->spread && s->lists && s->n_listed && s->rest && s->chain_of && s->below && s->is_retired &&
-           s->is_moved && s->sums && s->free_sums && s->terms && s->columns && s->mark && s->joined &&
+           s->is_moved && s->sums && s->free_sums && s->terms && s->columns && s->changed && s->mark && s->joined &&
            s->joined_weight && s->joined_leaves && s->joined_parts && s->is_compared && s->leaf_sums[0] &&
            s->leaf_sums[1];
 }

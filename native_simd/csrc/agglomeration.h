@@ -49,8 +49,8 @@ struct ns_agglomeration {
     int64_t n_free_sums, n_sums;
     /* packed means of the living, for rescans */
     float *panels, *terms;
-    int32_t *columns;
-    int64_t n_columns;
+    int32_t *columns, *changed; /* changed: columns that were last rewritten */
+    int64_t n_columns, n_changed;
     chain chains[NS_CHAINS];
     int32_t queries[NS_CHAINS]; /* chains whose tips ask for a rescan */
     int64_t n_queries, n_nodes, n_living, n_chained, cursor, n_wakes; /* n_wakes: stale chains that may wake */

@@ -5,7 +5,7 @@
  * argument. "Panels" are 16 vectors interleaved dimension by dimension: element k of vector v is
  * panels[(v / 16) * 16 * d + k * 16 + v % 16]; lanes past the last vector are zero. */
 
-enum { NS_ABI = 6 }; /* goes up with every change of this file that the typed layer depends on */
+enum { NS_ABI = 7 }; /* goes up with every change of this file that the typed layer depends on */
 
 enum {
     NS_OK = 0,
@@ -110,11 +110,23 @@ int32_t ns_fan_effect(int32_t isa, int32_t law, float *activations, const uint32
 /* Ranked lists: lists[i * width + p] is the candidate in place p of row i, best first, in the total order (similarity
  * descending, then smaller index), as one integer; 0 is an empty place. Whoever calls provides them, at first all 0.
  *
- * Offers tiles first_tile .. first_tile + n_tiles - 1 of the upper triangle of the panels with themselves to the lists
- * of their rows and of their columns: of every row the best other rows. Tiles are counted as above; one that comes
- * again changes nothing. labels (may be NULL): rows of one label are infinitely far from each other. */
-int32_t ns_neighbours(int32_t isa, int32_t metric, const float *panels, const int32_t *labels, int64_t n, int64_t d,
-                      int64_t first_tile, int64_t n_tiles, uint64_t *lists, int64_t width, int32_t threads);
+ * A block are n consecutive vectors, candidates first, first + 1, ...; labels: NULL, or n of them. */
+typedef struct {
+    const float *panels;
+    const int32_t *labels;
+    int64_t n, first;
+    uint64_t *lists;
+} ns_ranked_block;
+
+/* Offers the vectors of a to the lists of b, and those of b to the lists of a: tiles first_tile .. first_tile + n_tiles
+ * - 1 of NS_TILE_ROWS square, counted row by row. With b NULL the vectors of a meet each other: tiles of the upper
+ * triangle, and of every vector the best others. Vectors of one label are infinitely far from each other. Tiles that
+ * come again change nothing. */
+int32_t ns_neighbours(int32_t isa, int32_t metric, const ns_ranked_block *a, const ns_ranked_block *b, int64_t d,
+                      int64_t first_tile, int64_t n_tiles, int64_t width, int32_t threads);
+
+/* lists become the best of both, of the same n rows: as if whatever was offered to either had been to both. */
+int32_t ns_merge_lists(uint64_t *lists, const uint64_t *others, int64_t n, int64_t width);
 
 /* The first k <= width candidates of each list: indices[i * k + p] and similarities[i * k + p], -1 and -infinity where
  * a place is empty; bounds[i] (if not NULL) is the similarity of the next one, -infinity if there is none. */
@@ -152,17 +164,18 @@ int64_t ns_agglomeration_advance(ns_agglomeration *agglomeration, int64_t max_me
                                  int64_t *second, double *similarity, int64_t *n_queries);
 
 /* Brings the panels up to date: the means of the living clusters, *n_columns of them, and one term for each (Ward: the
- * weight; average under NS_SQEUCLIDEAN: the spread). */
+ * weight; average under NS_SQEUCLIDEAN: the spread). changed: the *n_changed columns that are not as the last call left
+ * them (at first: as the panels were given). */
 void ns_agglomeration_columns(ns_agglomeration *agglomeration, int64_t *n_columns, const float **panels,
-                              const float **terms);
+                              const float **terms, int64_t *n_changed, const int32_t **changed);
 
 /* Packs the means of the queries into panels (n_queries rounded up to NS_LANES), and their terms. */
 void ns_agglomeration_queries(ns_agglomeration *agglomeration, float *panels, float *terms);
 
-/* Offers n vectors (columns first_column, ...) to the lists of q queries, by the similarity of clusters. */
+/* Offers n vectors (columns 0, ...) to the lists of q queries, by the similarity of clusters. */
 int32_t ns_rank_clusters(int32_t isa, int32_t method, int32_t metric, const float *queries, const float *query_terms,
-                         int64_t q, const float *panels, const float *terms, int64_t n, int64_t d,
-                         int64_t first_column, uint64_t *lists, int64_t width, int32_t threads);
+                         int64_t q, const float *panels, const float *terms, int64_t n, int64_t d, uint64_t *lists,
+                         int64_t width, int32_t threads);
 
 /* Takes the ranked lists of the queries, width + 2 places each, over all columns as they were last brought up to
  * date. */

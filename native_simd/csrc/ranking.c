@@ -65,6 +65,14 @@ void ns_rank_tile(const ns_kernels *kernels, const float *tile, int64_t rows, in
     }
 }
 
+int32_t ns_merge_lists(uint64_t *lists, const uint64_t *others, int64_t n, int64_t width) {
+    if (n < 0 || width < 1) return NS_E_ARGUMENT;
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t p = 0; p < width && others[i * width + p] > lists[(i + 1) * width - 1]; p++)
+            offer(lists + i * width, width, others[i * width + p]);
+    return NS_OK;
+}
+
 int32_t ns_ranked(const uint64_t *lists, int64_t n, int64_t width, int64_t k, int64_t *indices, float *similarities,
                   float *bounds) {
     if (n < 0 || width < 1 || k < 0 || k > width) return NS_E_ARGUMENT;

@@ -13,7 +13,7 @@ typedef struct {
     const float *queries, *query_terms;
     int64_t q;
     const float *panels, *terms;
-    int64_t n, d, first_column, width, n_blocks;
+    int64_t n, d, width, n_blocks;
     uint64_t *lists;
     pthread_mutex_t *locks;
 } ranking;
@@ -48,23 +48,22 @@ static void rank_item(void *context, int64_t item) {
     cluster_tile(r->kernels, r->method, r->metric, r->queries + i0 * r->d, r->query_terms + i0, rows,
                  r->panels + j0 * r->d, r->terms + j0, columns, r->d, tile);
     pthread_mutex_lock(&r->locks[block]);
-    ns_rank_tile(r->kernels, tile, rows, columns, i0, r->first_column + j0, r->width, r->lists + i0 * r->width, NULL);
+    ns_rank_tile(r->kernels, tile, rows, columns, i0, j0, r->width, r->lists + i0 * r->width, NULL);
     pthread_mutex_unlock(&r->locks[block]);
 }
 
 int32_t ns_rank_clusters(int32_t isa, int32_t method, int32_t metric, const float *queries, const float *query_terms,
-                         int64_t q, const float *panels, const float *terms, int64_t n, int64_t d,
-                         int64_t first_column, uint64_t *lists, int64_t width, int32_t threads) {
+                         int64_t q, const float *panels, const float *terms, int64_t n, int64_t d, uint64_t *lists,
+                         int64_t width, int32_t threads) {
     const ns_kernels *kernels = ns_table(isa);
     if (!kernels) return NS_E_ISA;
-    if (q < 0 || n < 0 || first_column < 0 || first_column + n > UINT32_MAX || d < 1 || width < 1 || threads < 1)
+    if (q < 0 || n < 0 || n > UINT32_MAX || d < 1 || width < 1 || threads < 1)
         return NS_E_ARGUMENT;
     const int64_t n_blocks = (q + NS_TILE_ROWS - 1) / NS_TILE_ROWS, n_chunks = (n + NS_TILE_ROWS - 1) / NS_TILE_ROWS;
     pthread_mutex_t *locks = malloc(sizeof *locks * (size_t)(n_blocks + 1));
     if (!locks) return NS_E_MEMORY;
     for (int64_t b = 0; b < n_blocks; b++) locks[b] = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
-    ranking r = {kernels, method, metric, queries, query_terms, q, panels, terms, n, d, first_column, width, n_blocks,
-                 lists, locks};
+    ranking r = {kernels, method, metric, queries, query_terms, q, panels, terms, n, d, width, n_blocks, lists, locks};
     const int32_t status = ns_parallel(rank_item, &r, n_blocks * n_chunks, threads);
     for (int64_t b = 0; b < n_blocks; b++) pthread_mutex_destroy(&locks[b]);
     free(locks);
@@ -97,6 +96,7 @@ static void fill_gaps(ns_agglomeration *s) {
         if (c >= s->n_columns || has_column(s, c)) continue;
         const int32_t moved = s->columns[--s->n_columns];
         s->columns[c] = moved;
+        s->changed[s->n_changed++] = (int32_t)c;
         if (s->is_moved[moved]) continue; /* will be written anew */
         const float *from = lane(s->panels, s->d, s->n_columns);
         float *to = lane(s->panels, s->d, c);
@@ -104,20 +104,28 @@ static void fill_gaps(ns_agglomeration *s) {
     }
 }
 
-void ns_agglomeration_columns(ns_agglomeration *s, int64_t *n_columns, const float **panels, const float **terms) {
+void ns_agglomeration_columns(ns_agglomeration *s, int64_t *n_columns, const float **panels, const float **terms,
+                              int64_t *n_changed, const int32_t **changed) {
+    s->n_changed = 0;
     fill_gaps(s);
-    for (int64_t c = 0; c < s->n_columns; c++) {
+    const int64_t n_filled = s->n_changed;
+    for (int64_t c = 0, filled = 0; c < s->n_columns; c++) {
         const int32_t a = s->columns[c];
+        const int is_filled = filled < n_filled && s->changed[filled] == c;
+        filled += is_filled;
         s->terms[c] = term_of(s, a);
         if (!s->is_moved[a]) continue;
         write_mean(s, a, s->panels, c);
         s->is_moved[a] = 0;
+        if (!is_filled) s->changed[s->n_changed++] = (int32_t)c;
     }
     for (int64_t c = s->n_columns; c < n_panels(s->n_columns) * NS_LANES; c++)
         for (int64_t k = 0; k < s->d; k++) lane(s->panels, s->d, c)[k * NS_LANES] = 0.0f;
     *n_columns = s->n_columns;
     *panels = s->panels;
     *terms = s->terms;
+    *n_changed = s->n_changed;
+    *changed = s->changed;
 }
 
 /* Packs the means of the tips of chains, and their terms. */

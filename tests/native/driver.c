@@ -211,6 +211,22 @@ static void compare_pairwise(int32_t isa, int64_t m, int64_t n, int64_t d, int32
     free(x), free(y), free(x_norms), free(y_norms), free(x_times), free(y_times);
 }
 
+/* The best others of n vectors, as two blocks of them: each alone, then one with the other, merged. */
+static void rank_in_two_blocks(int32_t isa, int32_t metric, const float *vectors, int64_t n, int64_t d, uint64_t *lists,
+                               int64_t width, int32_t threads) {
+    const int64_t m = n / 2 / NS_LANES * NS_LANES;
+    uint64_t *met = calloc((size_t)(n * width) + 1, sizeof(uint64_t));
+    if (!met) abort();
+    ns_ranked_block a = {vectors, NULL, m, 0, lists}, b = {vectors + m * d, NULL, n - m, m, lists + m * width};
+    const int64_t rows = (a.n + NS_TILE_ROWS - 1) / NS_TILE_ROWS, columns = (b.n + NS_TILE_ROWS - 1) / NS_TILE_ROWS;
+    if (ns_neighbours(isa, metric, &a, NULL, d, 0, rows * (rows + 1) / 2, width, threads) != NS_OK) abort();
+    if (ns_neighbours(isa, metric, &b, NULL, d, 0, columns * (columns + 1) / 2, width, threads) != NS_OK) abort();
+    a.lists = met, b.lists = met + m * width;
+    if (ns_neighbours(isa, metric, &a, &b, d, 0, rows * columns, width, threads) != NS_OK) abort();
+    if (ns_merge_lists(lists, met, n, width) != NS_OK) abort();
+    free(met);
+}
+
 /* The best others of n vectors, and the best of them for q other vectors, in slices on several threads, against scalar
  * on one. */
 static void compare_rankings(int32_t isa, int64_t n, int64_t d, int64_t width, int64_t q, int32_t threads) {
@@ -225,16 +241,21 @@ static void compare_rankings(int32_t isa, int64_t n, int64_t d, int64_t width, i
     uint64_t *got = allocate(n_bytes), *expected = allocate(n_bytes);
     for (int32_t metric = NS_DOT; metric <= NS_EUCLIDEAN; metric++) {
         memset(got, 0, n_bytes), memset(expected, 0, n_bytes);
-        if (ns_neighbours(isa, metric, vectors, NULL, n, d, half, all - half, got, width, threads) != NS_OK) abort();
-        if (ns_neighbours(isa, metric, vectors, NULL, n, d, 0, half, got, width, threads) != NS_OK) abort();
-        if (ns_neighbours(NS_SCALAR, metric, vectors, NULL, n, d, 0, all, expected, width, 1) != NS_OK) abort();
+        const ns_ranked_block mine = {vectors, NULL, n, 0, got}, known = {vectors, NULL, n, 0, expected};
+        if (ns_neighbours(isa, metric, &mine, NULL, d, half, all - half, width, threads) != NS_OK) abort();
+        if (ns_neighbours(isa, metric, &mine, NULL, d, 0, half, width, threads) != NS_OK) abort();
+        if (ns_neighbours(NS_SCALAR, metric, &known, NULL, d, 0, all, width, 1) != NS_OK) abort();
         compare("neighbours", got, expected, n_bytes);
+        memset(got, 0, n_bytes);
+        rank_in_two_blocks(isa, metric, vectors, n, d, got, width, threads);
+        compare("neighbours: blocks", got, expected, n_bytes);
     }
     int32_t *labels = allocate(sizeof *labels * (size_t)n);
     for (int64_t i = 0; i < n; i++) labels[i] = (int32_t)(i % 5);
     memset(got, 0, n_bytes), memset(expected, 0, n_bytes);
-    if (ns_neighbours(isa, NS_DOT, vectors, labels, n, d, 0, all, got, width, threads) != NS_OK) abort();
-    if (ns_neighbours(NS_SCALAR, NS_DOT, vectors, labels, n, d, 0, all, expected, width, 1) != NS_OK) abort();
+    const ns_ranked_block mine = {vectors, labels, n, 0, got}, known = {vectors, labels, n, 0, expected};
+    if (ns_neighbours(isa, NS_DOT, &mine, NULL, d, 0, all, width, threads) != NS_OK) abort();
+    if (ns_neighbours(NS_SCALAR, NS_DOT, &known, NULL, d, 0, all, width, 1) != NS_OK) abort();
     compare("neighbours of other labels", got, expected, n_bytes);
     free(labels);
     int64_t *ids = allocate(sizeof(int64_t) * (size_t)(n * width));
@@ -328,7 +349,8 @@ static merges agglomerate(int32_t isa, agglomeration_kind kind, const float *x, 
     const int64_t c = (n + NS_TILE_ROWS - 1) / NS_TILE_ROWS, all = c * (c + 1) / 2;
     uint64_t *lists = allocate(sizeof *lists * (size_t)(n * (width + 1)));
     memset(lists, 0, sizeof *lists * (size_t)(n * (width + 1)));
-    if (ns_neighbours(isa, kind.metric, panels, NULL, n, d, 0, all, lists, width + 1, threads) != NS_OK) abort();
+    const ns_ranked_block whole = {panels, NULL, n, 0, lists};
+    if (ns_neighbours(isa, kind.metric, &whole, NULL, d, 0, all, width + 1, threads) != NS_OK) abort();
     ns_agglomeration *a = ns_agglomeration_create(isa, kind.method, kind.metric, x, n, d, d, unit ? norms : NULL, weights,
                                                   panels, lists, width, unit ? 1.0 : max_norm, -INFINITY);
     if (!a) abort();
@@ -341,15 +363,16 @@ static merges agglomerate(int32_t isa, agglomeration_kind kind, const float *x, 
         done += advanced;
         if (!n_queries) continue;
         const float *columns, *terms;
-        int64_t n_columns;
-        ns_agglomeration_columns(a, &n_columns, &columns, &terms);
+        const int32_t *changed;
+        int64_t n_columns, n_changed;
+        ns_agglomeration_columns(a, &n_columns, &columns, &terms, &n_changed, &changed);
         const int64_t rounded = (n_queries + NS_LANES - 1) / NS_LANES * NS_LANES, places = width + 2;
         float *queries = floats(rounded * d), *query_terms = floats(rounded);
         uint64_t *ranked = allocate(sizeof *ranked * (size_t)(n_queries * places));
         memset(ranked, 0, sizeof *ranked * (size_t)(n_queries * places));
         ns_agglomeration_queries(a, queries, query_terms);
         if (ns_rank_clusters(isa, kind.method, kind.metric, queries, query_terms, n_queries, columns, terms, n_columns,
-                             d, 0, ranked, places, threads) != NS_OK)
+                             d, ranked, places, threads) != NS_OK)
             abort();
         if (ns_agglomeration_answer(a, ranked) != NS_OK) abort();
         free(queries), free(query_terms), free(ranked);

@@ -145,7 +145,8 @@ static int32_t search(workload *w, int32_t isa, int64_t n_queries, int32_t threa
         ns_pairwise_symmetric(isa, NS_COSINE, w->panels, w->n, w->d, NULL, NULL, 0, n_tiles(w), w->out, w->n, \
                               threads)) \
     ADD(neighbours, 600, 64, lists, \
-        ns_neighbours(isa, NS_COSINE, w->panels, NULL, w->n, w->d, 0, n_tiles(w), w->out, N_PLACES, threads)) \
+        ns_neighbours(isa, NS_COSINE, &(ns_ranked_block){w->panels, NULL, w->n, 0, w->out}, NULL, w->d, 0, n_tiles(w), \
+                      N_PLACES, threads)) \
     ADD(top_k_one, 4096, 192, lists, search(w, isa, 1, threads)) \
     ADD(top_k_many, 2048, 192, lists, search(w, isa, 16, threads)) \
     ADD(batch_similarity, 4096, 192, row, ns_batch_similarity(isa, w->rows, w->panels, w->n, w->d, w->out)) \

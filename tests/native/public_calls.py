@@ -57,6 +57,10 @@ def chain_sums() -> NDArray[np.float64]:
     return X.astype(np.float64) / native_simd.norms(X)[:, None]
 
 
+def block(first: int) -> native_simd.RankedBlock:
+    return native_simd.RankedBlock(UNIT, first, native_simd.empty_lists(21, 4))
+
+
 CALLS = {
     "pack": Call(native_simd.pack, lambda: {"vectors": X, "unit": True, "threads": 2}),
     "norms": Call(native_simd.norms, lambda: {"vectors": X, "unit": False, "threads": 1}),
@@ -115,6 +119,21 @@ CALLS = {
         aliases={"packed": "unit=True"},
     ),
     "run": Call(native_simd.NeighbourPass(UNIT, 3).run, lambda: {"tiles": (0, 1), "threads": 1}),
+    "RankedBlock": Call(
+        native_simd.RankedBlock,
+        lambda: {"packed": UNIT, "first": 5, "lists": np.zeros((21, 4), np.uint64)},
+        aliases={"packed": "lists", "first": "ranked"},
+    ),
+    "rank_blocks": Call(
+        native_simd.rank_blocks,
+        lambda: {"a": block(0), "b": block(21), "metric": "cosine", "threads": 2},
+        aliases={"a": "unit=True", "b": "unit=True"},
+    ),
+    "merge_lists": Call(
+        native_simd.merge_lists,
+        lambda: {"lists": native_simd.empty_lists(21, 4), "others": block(0).lists},
+        ("lists",),
+    ),
     "top_k": Call(
         native_simd.top_k,
         lambda: {"queries": X, "vectors": UNIT, "k": 3, "threads": 1},

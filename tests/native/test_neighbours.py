@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from kernel_checks import assert_same_bits, hostile_rows
 
 import native_simd
+from native_simd.ranking import ranked
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -100,6 +101,88 @@ def test_any_slices_in_any_order_give_the_same(
     assert_neighbours(sliced.result(), x, 7, "cosine")
     sliced.run((0, min(2, sliced.n_tiles)))
     assert_neighbours(sliced.result(), x, 7, "cosine")
+
+
+@EXAMPLES
+@given(
+    n=st.integers(2, 50) | st.sampled_from([192, 193, 577, 769]),
+    cuts=st.lists(st.floats(0, 1), max_size=3),
+    kind=KINDS,
+    metric=st.sampled_from(METRICS),
+    threads=THREADS,
+    n_holders=st.integers(1, 3),
+    data=st.data(),
+)
+def test_blocks_that_meet_in_any_order_and_place_give_the_lists_of_one_pass(
+    isa: str,
+    *,
+    n: int,
+    cuts: list[float],
+    kind: str,
+    metric: native_simd.Metric,
+    threads: int,
+    n_holders: int,
+    data: st.DataObject,
+) -> None:
+    x = vectors(9, n, 6, kind)
+    packed = native_simd.pack(x, unit=metric == "cosine")
+    labels = data.draw(st.none() | st.just(np.arange(n, dtype=np.int32) // 3))
+    whole = native_simd.NeighbourPass(packed, 7, metric, labels=labels)
+    whole.run()
+    width = whole.lists.shape[1]
+    bounds = [0, *sorted({int(cut * (n - 1)) // 16 * 16 for cut in cuts} - {0}), n]
+    spans = list(pairwise(bounds))
+    meetings = [(i, j) for j in range(len(spans)) for i in range(j + 1)]
+
+    def block_of(start: int, stop: int) -> native_simd.RankedBlock:
+        of_block = None if labels is None else labels[start:stop]
+        lists = native_simd.empty_lists(stop - start, width)
+        return native_simd.RankedBlock(packed.rows(start, stop), start, lists, of_block)
+
+    holders = [[block_of(*span) for span in spans] for _ in range(n_holders)]  # each knows the meetings that it saw
+    for i, j in data.draw(st.permutations(meetings)):
+        blocks = data.draw(st.sampled_from(holders))
+        native_simd.rank_blocks(blocks[i], blocks[j], metric, threads)
+    merged = native_simd.empty_lists(n, width)
+    for blocks in data.draw(st.permutations([*holders, holders[0]])):
+        for (start, stop), block in zip(spans, blocks, strict=True):
+            native_simd.merge_lists(merged[start:stop], block.lists)
+    np.testing.assert_array_equal(merged, whole.lists)
+
+
+def test_renumbered_lists_keep_their_order_and_similarities() -> None:
+    lists = native_simd.NeighbourPass(native_simd.pack(vectors(10, 9, 4, "integers"), unit=True), 20)
+    lists.run()
+    numbers = np.array([0, 1, 5, 7, 8, 100, 2**31, 2**32 - 3, 2**32 - 2])
+    before = lists.result()
+    after = native_simd.renumber(np.pad(lists.lists, ((0, 0), (0, 3))), numbers)
+    ids, similarities, _ = ranked(after, 8)
+    np.testing.assert_array_equal(ids, numbers[before.ids])
+    assert_same_bits(similarities, before.similarities)
+    assert (after[:, 8:] == 0).all()
+    assert (np.diff(after[:, :8].astype(object)) < 0).all()
+
+
+def test_blocks_that_do_not_fit_are_refused() -> None:
+    x = vectors(11, 40, 4, "hostile")
+
+    def block(first: int, columns: int = 4, width: int = 3) -> native_simd.RankedBlock:
+        return native_simd.RankedBlock(native_simd.pack(x[:, :columns]), first, native_simd.empty_lists(40, width))
+
+    for other, words in (
+        (block(39), "no vector in common"),
+        (block(40, columns=3), "4 dimensions and b has 3"),
+        (block(40, width=4), "3 places and those of b 4"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            native_simd.rank_blocks(block(0), other, "dot")
+    with pytest.raises(ValueError, match="unit=True"):
+        native_simd.rank_blocks(block(0), block(40))
+    lists = native_simd.empty_lists(3, 2)
+    with pytest.raises(TypeError, match="others must be a uint64 array of the shape of lists"):
+        native_simd.merge_lists(lists, native_simd.empty_lists(3, 1))
+    with pytest.raises(ValueError, match="must not share memory"):
+        native_simd.merge_lists(lists, lists)
 
 
 def test_a_pass_that_has_not_begun_knows_no_neighbours() -> None:

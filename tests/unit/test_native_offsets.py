@@ -112,8 +112,9 @@ def test_lists_and_indices_past_31_bits() -> None:
     x = np.random.default_rng(5).standard_normal((n - first, 1)).astype(np.float32)
     packed, lists = after_zeros(native_simd.pack(x), n), sparse(n, 3, dtype=np.uint64)
     panels, places = ffi.from_buffer("float[]", packed.panels), ffi.from_buffer("uint64_t[]", lists)
+    block = ffi.new("ns_ranked_block *", {"panels": panels, "n": n, "lists": places})
     tile = native_simd.count_tiles(n) - 3
-    assert lib.ns_neighbours(active_code(), lib.NS_SQEUCLIDEAN, panels, ffi.NULL, n, 1, tile, 3, places, 3, 2) == lib.NS_OK
+    assert lib.ns_neighbours(active_code(), lib.NS_SQEUCLIDEAN, block, ffi.NULL, 1, tile, 3, 3, 2) == lib.NS_OK
     expected = native_simd.neighbours(native_simd.pack(x), 2, "sqeuclidean")
     ids, similarities, bound = ranked(lists[first:], 2)
     np.testing.assert_array_equal(ids, expected.ids + first)
