@@ -35,6 +35,7 @@ bench: $(VENV)/.installed-bench $(VENV)-rac
 	$(BIN)/python -m benchmarks.kernels
 	$(BIN)/python -m benchmarks.similarity
 	$(BIN)/python -m benchmarks.linkage
+	$(BIN)/python -m benchmarks.large
 	$(BIN)/python -m benchmarks.pool
 	$(BIN)/python -m benchmarks.plots
 

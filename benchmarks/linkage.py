@@ -77,7 +77,7 @@ def _chain(X: np.ndarray[Any, np.dtype[np.float32]], *, certified: bool) -> tupl
         if certified:
             heights[0] = float(cluster_matrix(matrix, _COSINE, points).heights.sum())
         else:
-            chain = native_simd.NearestNeighbourChain(matrix, "average", points.counts)
+            chain = native_simd.NearestNeighbourChain(matrix, "average", points.weights)
             heights[0] = float((1 - chain.advance(len(X))[2]).sum())
 
     def turn() -> float:
