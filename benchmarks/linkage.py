@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import fastcluster
 import numpy as np
-from scipy.spatial.distance import squareform
 
 import native_simd
 from benchmarks.contest import in_process, peak_bytes, take_turns, timed
 from benchmarks.figures import Figure, of_turns
 from benchmarks.machine import RAC_PYTHON, environment, n_cpus, vector_isas
-from benchmarks.peers import CONTENDERS, DATA
+from benchmarks.peers import CONTENDERS, DATA, condensed_distances
 from benchmarks.suite import Part, Suite
 from cluster_engine.linkage.chain import cluster_matrix
 from cluster_engine.linkage.criterion import Criterion
@@ -88,8 +87,7 @@ def _chain(X: np.ndarray[Any, np.dtype[np.float32]], *, certified: bool) -> tupl
 
 
 def _fastcluster(X: np.ndarray[Any, np.dtype[np.float32]]) -> tuple[Contender, list[float]]:
-    unit = X / np.linalg.norm(X, axis=1, keepdims=True)
-    filled = squareform(np.maximum(1 - (unit @ unit.T).astype(np.float64), 0), checks=False)
+    filled = condensed_distances(X)
     condensed, heights = np.ones_like(filled), [0.0]
 
     def cluster() -> None:

@@ -47,8 +47,8 @@ def scipy_alone(X: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.asarray(hierarchy.linkage(X, "average", "cosine"))
 
 
-def sgemm_fastcluster(X: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Fill condensed float64 distances from blocks of a float32 matrix product, and cluster them in place."""
+def condensed_distances(X: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return condensed float64 cosine distances, filled from blocks of a float32 matrix product."""
     n = len(X)
     unit = X / np.linalg.norm(X, axis=1, keepdims=True)
     condensed = np.empty(n * (n - 1) // 2)
@@ -58,8 +58,12 @@ def sgemm_fastcluster(X: NDArray[np.float32]) -> NDArray[np.float64]:
         for i, row in enumerate(similarities):
             begin, end = end, end + n - 1 - start - i
             np.subtract(1.0, row[i + 1 :], out=condensed[begin:end])
-    np.maximum(condensed, 0.0, out=condensed)
-    return np.asarray(fastcluster.linkage(condensed, "average", preserve_input=False))
+    return np.maximum(condensed, 0.0, out=condensed)
+
+
+def sgemm_fastcluster(X: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Cluster in place the distances from a matrix product."""
+    return np.asarray(fastcluster.linkage(condensed_distances(X), "average", preserve_input=False))
 
 
 def scikit_learn(X: NDArray[np.float32]) -> NDArray[np.float64]:
