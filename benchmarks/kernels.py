@@ -38,7 +38,7 @@ def _measured(group: str, isa: str, max_time_s: float) -> list[Figure]:
             [*command, *options], env=environment(isa, 1), cwd=ROOT, capture_output=True, text=True, check=False
         )
         if done.returncode:
-            raise RuntimeError(f"the benchmarks of {group} failed:\n{done.stdout}")
+            raise RuntimeError(f"the benchmarks of {group} failed:\n{done.stdout}{done.stderr}")
         return [_figure(measured, isa) for measured in json.loads(raw.read_text(encoding="utf-8"))["benchmarks"]]
 
 
