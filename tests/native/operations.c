@@ -1,6 +1,7 @@
 /* What the operations work on, and at the end their registry. */
 #include "operations.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,6 +9,8 @@ enum { N_PLACES = 17 }; /* of a ranked list */
 
 static const int64_t NOW = 1700000000000000; /* microseconds */
 static const double HALF_LIFE = 2.6e12;
+
+static const int64_t WIDTH = 15; /* candidates of each point in an agglomeration */
 
 static int64_t least(int64_t x, int64_t y) { return x < y ? x : y; }
 
@@ -108,6 +111,16 @@ static void merges(workload *w, int32_t metric) {
 static void cosine_merges(workload *w) { merges(w, NS_COSINE); }
 static void distance_merges(workload *w) { merges(w, NS_SQEUCLIDEAN); }
 
+static void listed_merges(workload *w) {
+    vectors(w);
+    w->counts = allocate(w->n * 8);
+    for (int64_t i = 0; i < w->n; i++) w->counts[i] = 1.0;
+    w->lists = allocate(w->n * (WIDTH + 1) * 8);
+    if (ns_neighbours(NS_SCALAR, NS_COSINE, w->panels, NULL, w->n, w->d, 0, n_tiles(w), w->lists, WIDTH + 1, 1))
+        abort();
+    write_to(w, w->n * 24);
+}
+
 static int32_t pairwise(workload *w, int32_t isa, int32_t metric, const ns_temporal *temporal,
                         const ns_sigmoid *sigmoid, int32_t threads) {
     return ns_pairwise(isa, metric, w->panels, w->n, w->panels, w->n, w->d, temporal, sigmoid, w->out, w->n, NULL, 0,
@@ -123,6 +136,39 @@ static int32_t cluster(workload *w, int32_t isa, int32_t method) {
     const int64_t done = ns_chain_advance(chain, w->n, first, second, (double *)(second + w->n));
     ns_chain_destroy(chain);
     return done == w->n - 1 ? NS_OK : NS_E_ARGUMENT;
+}
+
+static int32_t rescan(ns_agglomeration *a, int64_t n_queries, int64_t d, int32_t isa, int32_t threads) {
+    const int64_t n_panels = (n_queries + NS_LANES - 1) / NS_LANES;
+    float *queries = allocate(n_panels * NS_LANES * d * 4), *query_terms = allocate(n_panels * NS_LANES * 4);
+    uint64_t *ranked = allocate(n_queries * (WIDTH + 2) * 8);
+    const float *columns, *terms;
+    int64_t n_columns;
+    ns_agglomeration_columns(a, &n_columns, &columns, &terms);
+    ns_agglomeration_queries(a, queries, query_terms);
+    int32_t status = ns_rank_clusters(isa, NS_AVERAGE, NS_COSINE, queries, query_terms, n_queries, columns, terms,
+                                      n_columns, d, 0, ranked, WIDTH + 2, threads);
+    if (status == NS_OK) status = ns_agglomeration_answer(a, ranked);
+    free(queries), free(query_terms), free(ranked);
+    return status;
+}
+
+/* Merges as `cluster` does, from the lists of neighbours instead of a matrix. */
+static int32_t agglomerate(workload *w, int32_t isa, int32_t threads) {
+    ns_agglomeration *a = ns_agglomeration_create(isa, NS_AVERAGE, NS_COSINE, w->rows, w->n, w->d, w->d, w->norms,
+                                                  w->counts, w->panels, w->lists, WIDTH, 1.0, -INFINITY);
+    if (!a) return NS_E_MEMORY;
+    int64_t *first = w->out, *second = first + w->n, done = 0, advanced, n_queries;
+    double *similarity = (double *)(second + w->n);
+    int32_t status = NS_OK;
+    do {
+        advanced = ns_agglomeration_advance(a, w->n - done, 1, first + done, second + done, similarity + done,
+                                            &n_queries);
+        done += advanced;
+        if (n_queries) status = rescan(a, n_queries, w->d, isa, threads);
+    } while (status == NS_OK && (advanced > 0 || n_queries > 0));
+    ns_agglomeration_destroy(a);
+    return status != NS_OK || done == w->n - 1 ? status : NS_E_ARGUMENT;
 }
 
 static int32_t search(workload *w, int32_t isa, int64_t n_queries, int32_t threads) {
@@ -156,6 +202,7 @@ static int32_t search(workload *w, int32_t isa, int64_t n_queries, int32_t threa
     ADD(fan_effect_sqrt, 131072, 0, strengths, ns_fan_effect(isa, NS_FAN_SQRT, w->out, w->fan_out, w->n, threads)) \
     ADD(fan_effect_linear, 131072, 0, strengths, ns_fan_effect(isa, NS_FAN_LINEAR, w->out, w->fan_out, w->n, threads)) \
     ADD(fan_effect_log, 131072, 0, strengths, ns_fan_effect(isa, NS_FAN_LOG, w->out, w->fan_out, w->n, threads)) \
+    ADD(agglomeration, 500, 64, listed_merges, agglomerate(w, isa, threads)) \
     ADD(chain_average, 500, 64, cosine_merges, cluster(w, isa, NS_AVERAGE)) \
     ADD(chain_complete, 500, 64, cosine_merges, cluster(w, isa, NS_COMPLETE)) \
     ADD(chain_ward, 500, 64, distance_merges, cluster(w, isa, NS_WARD))
@@ -176,7 +223,7 @@ workload prepare(const operation *o, int64_t n, int64_t d) {
 }
 
 void release(workload *w) {
-    void *arrays[] = {w->rows, w->panels, w->norms, w->matrix, w->sums, w->counts, w->rates, w->times,
+    void *arrays[] = {w->rows, w->panels, w->norms, w->matrix, w->sums, w->counts, w->lists, w->rates, w->times,
                       w->fan_out, w->out};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) free(arrays[i]);
 }

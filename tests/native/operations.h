@@ -14,6 +14,7 @@ typedef struct {
     int64_t bad_row;
     float *matrix; /* n x n similarities; with sums and counts what a chain consumes */
     double *sums, *counts;
+    uint64_t *lists; /* of neighbours: what an agglomeration starts from */
     float *rates;
     int64_t *times; /* of the bindings, or of the vectors */
     uint32_t *fan_out;
