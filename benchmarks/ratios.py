@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Pair = tuple[Callable[[], float], Callable[[], float]]
 
 _D = 768
-_SHORTEST_S, _LONGEST_S = 2.0, 20.0  # of turns; the longest where a ratio has no limit or is above it
+_SHORTEST_S, _LONGEST_S = 2.0, 10.0  # of turns; the longest where a ratio has no limit or is above it
 
 
 def pairs() -> dict[str, Pair]:

@@ -116,8 +116,8 @@ static void listed_merges(workload *w) {
     w->counts = allocate(w->n * 8);
     for (int64_t i = 0; i < w->n; i++) w->counts[i] = 1.0;
     w->lists = allocate(w->n * (WIDTH + 1) * 8);
-    if (ns_neighbours(NS_SCALAR, NS_COSINE, w->panels, NULL, w->n, w->d, 0, n_tiles(w), w->lists, WIDTH + 1, 1))
-        abort();
+    const ns_ranked_block all = {w->panels, NULL, w->n, 0, w->lists};
+    if (ns_neighbours(NS_SCALAR, NS_COSINE, &all, NULL, w->d, 0, n_tiles(w), WIDTH + 1, 1) != NS_OK) abort();
     write_to(w, w->n * 24);
 }
 
@@ -143,11 +143,12 @@ static int32_t rescan(ns_agglomeration *a, int64_t n_queries, int64_t d, int32_t
     float *queries = allocate(n_panels * NS_LANES * d * 4), *query_terms = allocate(n_panels * NS_LANES * 4);
     uint64_t *ranked = allocate(n_queries * (WIDTH + 2) * 8);
     const float *columns, *terms;
-    int64_t n_columns;
-    ns_agglomeration_columns(a, &n_columns, &columns, &terms);
+    const int32_t *changed;
+    int64_t n_columns, n_changed;
+    ns_agglomeration_columns(a, &n_columns, &columns, &terms, &n_changed, &changed);
     ns_agglomeration_queries(a, queries, query_terms);
     int32_t status = ns_rank_clusters(isa, NS_AVERAGE, NS_COSINE, queries, query_terms, n_queries, columns, terms,
-                                      n_columns, d, 0, ranked, WIDTH + 2, threads);
+                                      n_columns, d, ranked, WIDTH + 2, threads);
     if (status == NS_OK) status = ns_agglomeration_answer(a, ranked);
     free(queries), free(query_terms), free(ranked);
     return status;
