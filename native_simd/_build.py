@@ -32,7 +32,7 @@ SOURCES = (
     "kernels_avx2.c",
     "kernels_avx512.c",
     "kernels_neon.c",
-    "transpose_sse.c",
+    "transpose.c",
 )
 # -ffp-contract=off: a multiplication and an addition stay two roundings unless the source says fma, so that all
 # compilers and instruction sets agree. -fno-math-errno lets sqrt be one instruction.

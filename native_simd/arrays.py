@@ -1,8 +1,9 @@
-"""What every call checks of its arrays before it hands pointers to C."""
+"""What every call checks of its arrays before it hands pointers to C, and how large ones are allocated."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     Float32Array = NDArray[np.float32]
     Float64Array = NDArray[np.float64]
 
-_ALIGNMENT_BYTES = 64
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+_CACHE_LINE_BYTES, _HUGE_PAGE_BYTES = 64, 2 << 20
 
 
 def first_row(array: Float32Array) -> object:
@@ -83,8 +85,23 @@ def row_stride(array: Float32Array) -> int:
     return int(max(array.strides[0] // array.itemsize, array.shape[1]))
 
 
-def allocate_aligned(n_elements: int) -> Float32Array:
-    """Return uninitialised float32 that begin on a cache line."""
-    buffer = np.empty(n_elements + _ALIGNMENT_BYTES // 4, np.float32)
-    offset = -int(ffi.cast("uintptr_t", ffi.from_buffer(buffer))) % _ALIGNMENT_BYTES // 4
-    return buffer[offset : offset + n_elements]
+def aligned_bytes(n_bytes: int) -> int:
+    """Return what an array of so many bytes takes if it is of :func:`empty_aligned`."""
+    return n_bytes + _alignment(n_bytes)
+
+
+def _alignment(n_bytes: int) -> int:
+    return _HUGE_PAGE_BYTES if n_bytes >= _HUGE_PAGE_BYTES else _CACHE_LINE_BYTES
+
+
+def empty_aligned(shape: tuple[int, ...], dtype: type[_Scalar]) -> NDArray[_Scalar]:
+    """Return an uninitialised array that begins on a cache line or, from 2 MiB on, on a huge page.
+
+    NumPy asks for huge pages from 4 MiB on, which the page that is added here makes of all from 2 MiB on. Where Linux
+    grants them, 2 MiB take one page fault instead of 512: of 1,000 vectors of 768 dimensions, linkage spent a quarter
+    of its time in page faults (Zen 5, virtual machine).
+    """
+    n_bytes = math.prod(shape) * np.dtype(dtype).itemsize
+    buffer = np.empty(aligned_bytes(n_bytes), np.uint8)
+    start = -int(ffi.cast("uintptr_t", ffi.from_buffer(buffer))) % _alignment(n_bytes)
+    return buffer[start : start + n_bytes].view(dtype).reshape(shape)

@@ -9,8 +9,8 @@ import numpy as np
 
 from native_simd.arguments import require_flag, require_integer, require_threads
 from native_simd.arrays import (
-    allocate_aligned,
     check_status,
+    empty_aligned,
     first_row,
     kind_of,
     require_contiguous,
@@ -112,7 +112,7 @@ def pack(vectors: Float32Array, *, unit: bool = False, threads: int = 1) -> Pack
     x = require_vectors(vectors, "vectors")
     n, d = x.shape
     unit = require_flag(unit, "unit")
-    panels = allocate_aligned(-(-n // LANES) * LANES * d)
+    panels = empty_aligned((-(-n // LANES) * LANES * d,), np.float32)
     norms_ = _packed(x, panels, unit=unit, threads=threads)
     return PackedVectors(panels, norms_, n, d, unit)
 

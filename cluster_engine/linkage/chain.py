@@ -11,6 +11,7 @@ import native_simd
 from cluster_engine.linkage.dendrogram import Merges
 from cluster_engine.progress import Phase, Reporter
 from cluster_engine.similarity.matrix import row_stride
+from native_simd.arrays import empty_aligned
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -97,10 +98,11 @@ def cluster_distances(
 
 
 def _leaf_sums(criterion: Criterion, points: Points) -> NDArray[np.float64]:
+    sums = empty_aligned(points.vectors.shape, np.float64)
     if criterion.unit:
-        sums = np.divide(points.vectors, points.norms[:, np.newaxis], dtype=np.float64)
+        np.divide(points.vectors, points.norms[:, np.newaxis], out=sums)
     else:
-        sums = points.vectors.astype(np.float64)
+        sums[...] = points.vectors
     if criterion.method != "weighted" and (points.weights != 1).any():
         sums *= points.weights[:, np.newaxis]
     return sums

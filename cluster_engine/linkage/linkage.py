@@ -22,6 +22,7 @@ from cluster_engine.linkage.spanning_tree import merge_tree
 from cluster_engine.progress import Phase, Reporter
 from cluster_engine.similarity.capacity import available_bytes, require_fit
 from cluster_engine.similarity.matrix import linkage_bytes, row_stride
+from native_simd.arrays import empty_aligned
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -176,7 +177,7 @@ def _filled_matrix(
 
 
 def _new_matrix(n: int) -> NDArray[np.float32]:
-    return np.empty((n, row_stride(n)), np.float32)[:, :n]
+    return empty_aligned((n, row_stride(n)), np.float32)[:, :n]
 
 
 def _from_distances(

@@ -19,6 +19,7 @@ from cluster_engine.linkage.criterion import Criterion, Method, Metric
 from cluster_engine.linkage.lists import N_NEIGHBOURS
 from cluster_engine.similarity.capacity import available_bytes, format_bytes, largest_fitting, require_fit
 from cluster_engine.similarity.matrix import linkage_bytes
+from native_simd.arrays import aligned_bytes
 
 Path = Literal["matrix", "lists", "spanning tree"]
 
@@ -142,9 +143,9 @@ def path_bytes(path: Path, n: int, d: int, criterion: Criterion) -> int:
     if path == "matrix":
         return linkage_bytes(n, d, n_copies=1, with_sums=criterion.bilinear)
     if path == "spanning tree":
-        return 4 * n * d + _TREE_POINT_BYTES * n
+        return aligned_bytes(4 * n * d) + _TREE_POINT_BYTES * n
     # packed vectors, and float64 sums of clusters of two points or more: at most n / 2 of them
-    return 8 * n * d + _POINT_BYTES * n + 16 * (N_NEIGHBOURS + 1) * n
+    return aligned_bytes(4 * n * d) + 4 * n * d + _POINT_BYTES * n + 16 * (N_NEIGHBOURS + 1) * n
 
 
 def _require_matrix(what: str, n: int, d: int, criterion: Criterion, limit: int) -> None:

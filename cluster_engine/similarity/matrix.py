@@ -16,6 +16,7 @@ import numpy as np
 
 import native_simd
 from cluster_engine.errors import PassError
+from native_simd.arrays import aligned_bytes
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -45,7 +46,8 @@ def linkage_bytes(n: int, d: int, *, n_copies: int, with_sums: bool) -> int:
     with_sums : bool
         Whether float64 sums of the clusters are kept.
     """
-    return 4 * n * row_stride(n) + (4 * n_copies + 8 * with_sums) * n * d + _STATE_BYTES * n
+    copies = n_copies * aligned_bytes(4 * n * d) + with_sums * aligned_bytes(8 * n * d)
+    return aligned_bytes(4 * n * row_stride(n)) + copies + _STATE_BYTES * n
 
 
 def _host_token() -> str:

@@ -33,11 +33,12 @@ extern const ns_kernels ns_kernels_scalar;
 #if defined(__x86_64__)
 extern const ns_kernels ns_kernels_avx2;
 extern const ns_kernels ns_kernels_avx512;
-void ns_transpose_sse(const float *in, int64_t in_stride, int64_t rows, int64_t columns, float *out,
-                      int64_t out_stride);
 #elif defined(__aarch64__)
 extern const ns_kernels ns_kernels_neon;
 #endif
+
+/* out[j][i] = in[i][j], as the entry of a table (transpose.c). */
+void ns_transpose(const float *in, int64_t in_stride, int64_t rows, int64_t columns, float *out, int64_t out_stride);
 
 /* NULL when the instruction set is not available (dispatch.c). */
 const ns_kernels *ns_table(int32_t isa);

@@ -119,7 +119,7 @@ static int64_t row_at_least_either(const float *row, const float *thresholds, in
     return count;
 }
 
-const ns_kernels ns_kernels_avx512 = {"avx512",     tile_dot, tile_sqeuclidean,   ns_transpose_sse, row_max,
+const ns_kernels ns_kernels_avx512 = {"avx512",     tile_dot, tile_sqeuclidean,   ns_transpose, row_max,
                                      row_at_least, vector_dot, row_at_least_either};
 #pragma GCC pop_options
 #endif

@@ -47,19 +47,6 @@ static inline __attribute__((always_inline)) void panel_tile(const float *a, con
     for (int r = 0; r < NS_LANES; r += ROWS) micro(a + r, b, kc, c + r * STRIDE, first, sq);
 }
 
-static void transpose(const float *in, int64_t in_stride, int64_t rows, int64_t columns, float *out,
-                      int64_t out_stride) {
-    const int64_t rows4 = rows & ~(int64_t)3;
-    for (int64_t i = 0; i < rows4; i += 4)
-        for (int64_t j = 0; j < columns; j++) {
-            const float four[4] = {in[i * in_stride + j], in[(i + 1) * in_stride + j], in[(i + 2) * in_stride + j],
-                                   in[(i + 3) * in_stride + j]};
-            vst1q_f32(out + j * out_stride + i, vld1q_f32(four));
-        }
-    for (int64_t j = 0; j < columns; j++)
-        for (int64_t i = rows4; i < rows; i++) out[j * out_stride + i] = in[i * in_stride + j];
-}
-
 static float row_max(const float *row, const float *bias, int64_t n) {
     float32x4_t best = vdupq_n_f32(-__builtin_inff());
     int64_t j = 0;
@@ -131,6 +118,6 @@ static int64_t row_at_least_either(const float *row, const float *thresholds, in
     return count;
 }
 
-const ns_kernels ns_kernels_neon = {"neon",       tile_dot, tile_sqeuclidean,   transpose, row_max,
+const ns_kernels ns_kernels_neon = {"neon",       tile_dot, tile_sqeuclidean,   ns_transpose, row_max,
                                    row_at_least, vector_dot, row_at_least_either};
 #endif

@@ -18,40 +18,40 @@ typedef struct {
  * 2^21 members, reaches infinity. */
 static const double LARGEST_NORM = 0x1p52;
 
-enum { BLOCK = 64 }; /* dimensions transposed at a time: 16 rows x 64 floats stay in L1 */
+enum { BLOCK = 64 }; /* dimensions transposed at a time: 16 rows x 64 floats stay in L1 until they are squared */
 
-static void panel_norms(const packing *p, int64_t first, int64_t lanes, double *norms) {
-    double sums[NS_LANES] = {0};
-    float block[BLOCK][NS_LANES];
-    memset(block, 0, sizeof block);
-    for (int64_t k0 = 0; k0 < p->d; k0 += BLOCK) {
-        const int64_t width = p->d - k0 < BLOCK ? p->d - k0 : BLOCK;
-        for (int64_t v = 0; v < lanes; v++) {
-            const float *row = p->rows + (first + v) * p->stride + k0;
-            for (int64_t k = 0; k < width; k++) block[k][v] = row[k];
-        }
-        for (int64_t k = 0; k < width; k++)
-            for (int v = 0; v < NS_LANES; v++) sums[v] += (double)block[k][v] * (double)block[k][v];
-    }
-    for (int64_t v = 0; v < lanes; v++) norms[first + v] = sqrt(sums[v]);
+/* The lanes' own chains, in order; the product of two float32 is exact in float64. */
+static void add_squares(const float *block, int64_t width, double *sums) {
+    double s[NS_LANES];
+    for (int v = 0; v < NS_LANES; v++) s[v] = sums[v];
+    for (int64_t k = 0; k < width; k++)
+        for (int v = 0; v < NS_LANES; v++) s[v] += (double)block[k * NS_LANES + v] * (double)block[k * NS_LANES + v];
+    for (int v = 0; v < NS_LANES; v++) sums[v] = s[v];
+}
+
+static void scale_panel(float *panel, int64_t d, const double *scale) {
+    for (int64_t k = 0; k < d; k++)
+        for (int v = 0; v < NS_LANES; v++)
+            panel[k * NS_LANES + v] = (float)((double)panel[k * NS_LANES + v] * scale[v]);
 }
 
 static void pack_panel(void *context, int64_t panel) {
     packing *p = context;
     const int64_t first = panel * NS_LANES, lanes = p->n - first < NS_LANES ? p->n - first : NS_LANES;
-    double scale[NS_LANES];
-    panel_norms(p, first, lanes, p->norms);
-    if (!p->panels) return;
-    float *out = p->panels + first * p->d;
-    for (int64_t v = 0; v < lanes; v++) scale[v] = p->normalize ? 1.0 / p->norms[first + v] : 1.0;
-    if (lanes < NS_LANES) memset(out, 0, sizeof(float) * NS_LANES * (size_t)p->d);
-    for (int64_t k0 = 0; k0 < p->d; k0 += BLOCK) {
-        const int64_t end = p->d - k0 < BLOCK ? p->d : k0 + BLOCK;
-        for (int64_t v = 0; v < lanes; v++) {
-            const float *row = p->rows + (first + v) * p->stride;
-            for (int64_t k = k0; k < end; k++) out[k * NS_LANES + v] = (float)((double)row[k] * scale[v]);
-        }
+    float scratch[BLOCK * NS_LANES], *out = p->panels ? p->panels + first * p->d : NULL;
+    double sums[NS_LANES] = {0}, scale[NS_LANES] = {0};
+    for (int64_t k = 0; k < p->d; k += BLOCK) {
+        const int64_t width = p->d - k < BLOCK ? p->d - k : BLOCK;
+        float *block = out ? out + k * NS_LANES : scratch;
+        if (lanes < NS_LANES) memset(block, 0, sizeof(float) * NS_LANES * (size_t)width);
+        ns_transpose(p->rows + first * p->stride + k, p->stride, lanes, width, block, NS_LANES);
+        add_squares(block, width, sums);
     }
+    for (int64_t v = 0; v < lanes; v++) {
+        p->norms[first + v] = sqrt(sums[v]);
+        scale[v] = 1.0 / p->norms[first + v];
+    }
+    if (out && p->normalize) scale_panel(out, p->d, scale);
 }
 
 /* NaN fails every comparison, so the test is written to pass only what is good. */

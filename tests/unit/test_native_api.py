@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import native_simd
+from native_simd.arrays import empty_aligned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +31,20 @@ def read_only() -> NDArray[np.float32]:
 def unaligned(*shape: int) -> NDArray[np.float32]:
     n_bytes = 4 * int(np.prod(shape))
     return np.zeros(n_bytes + 1, np.uint8)[1:].view(np.float32).reshape(shape)
+
+
+# Arrays
+
+
+@pytest.mark.parametrize("shape", [(0,), (1,), (3, 5), (1_000, 1_008), (511, 1_027), (4, 0)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_array_begins_on_a_cache_line_or_a_huge_page(shape: tuple[int, ...], dtype: type[np.generic]) -> None:
+    array = empty_aligned(shape, dtype)
+    array[...] = dtype(1)
+    assert array.shape == shape
+    assert array.dtype == dtype
+    assert array.flags.c_contiguous
+    assert not array.size or array.ctypes.data % (2**21 if array.nbytes >= 2**21 else 64) == 0
 
 
 # Instruction sets
