@@ -5,6 +5,7 @@
  *     measure counters NAME ISA CALLS   hardware counters a call, where the kernel gives them
  *
  * Valgrind collects within `measured` alone: neither preparing nor the loader counts. */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <linux/perf_event.h>
 #include <stdio.h>
@@ -69,13 +70,25 @@ static const struct {
     {"page faults", PERF_TYPE_SOFTWARE, PERF_COUNT_SW_PAGE_FAULTS},
 };
 
+static const char *reason(int error) {
+    switch (error) {
+        case EACCES:
+        case EPERM: return "not allowed: kernel.perf_event_paranoid, or a container's filter";
+        case ENOENT:
+        case ENODEV:
+        case EOPNOTSUPP: return "the CPU, or the virtual one, has no such counter";
+        case ENOSYS: return "the kernel is built without perf_event_open";
+        default: return strerror(error);
+    }
+}
+
 /* One event at a time, so that none is scaled for want of a register. */
 static void count_event(size_t e, const operation *o, int32_t isa, int64_t calls) {
     struct perf_event_attr attributes = {.size = sizeof attributes, .type = events[e].type, .config = events[e].config,
                                          .disabled = 1, .exclude_kernel = 1, .exclude_hv = 1};
     const int counter = (int)syscall(SYS_perf_event_open, &attributes, 0, -1, -1, 0);
     if (counter < 0) {
-        printf("  %s: not available here: %s\n", events[e].name, strerror(errno));
+        printf("  %s: not available here: %s (%s)\n", events[e].name, strerrorname_np(errno), reason(errno));
         return;
     }
     uint64_t value;
