@@ -154,10 +154,12 @@ static int32_t rescan(ns_agglomeration *a, int64_t n_queries, int64_t d, int32_t
     return status;
 }
 
-/* Merges as `cluster` does, from the lists of neighbours instead of a matrix. */
+/* Merges as `cluster` does, from the lists of neighbours instead of a matrix. Panels may be shared, and are overwritten
+ * by an agglomeration: it gets a copy. */
 static int32_t agglomerate(workload *w, int32_t isa, int32_t threads) {
+    float *panels = memcpy(allocate(n_panel_bytes(w)), w->panels, (size_t)n_panel_bytes(w));
     ns_agglomeration *a = ns_agglomeration_create(isa, NS_AVERAGE, NS_COSINE, w->rows, w->n, w->d, w->d, w->norms,
-                                                  w->counts, w->panels, w->lists, WIDTH, 1.0, -INFINITY);
+                                                  w->counts, panels, w->lists, WIDTH, 1.0, -INFINITY);
     if (!a) return NS_E_MEMORY;
     int64_t *first = w->out, *second = first + w->n, done = 0, advanced, n_queries;
     double *similarity = (double *)(second + w->n);
@@ -169,6 +171,7 @@ static int32_t agglomerate(workload *w, int32_t isa, int32_t threads) {
         if (n_queries) status = rescan(a, n_queries, w->d, isa, threads);
     } while (status == NS_OK && (advanced > 0 || n_queries > 0));
     ns_agglomeration_destroy(a);
+    free(panels);
     return status != NS_OK || done == w->n - 1 ? status : NS_E_ARGUMENT;
 }
 
