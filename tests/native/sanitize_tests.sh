@@ -40,6 +40,9 @@ for library in libasan.so libubsan.so libstdc++.so; do # the last for exceptions
 done
 export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:detect_stack_use_after_return=1
 export UBSAN_OPTIONS=print_stacktrace=1
-LD_PRELOAD=$runtime "$python" -m pytest -c "$root/pyproject.toml" --rootdir "$root" -p no:cacheprovider --capture=sys -m "not emulated" \
-    --ignore "$root/tests/native/test_driver.py" --ignore "$root/tests/native/test_packaging.py" \
-    "$root/tests/native" "$root"/tests/unit/test_native_*.py "$@"
+builders=()
+for name in driver packaging gate; do
+    builders+=(--ignore "$root/tests/native/test_$name.py")
+done
+LD_PRELOAD=$runtime "$python" -m pytest -c "$root/pyproject.toml" --rootdir "$root" -p no:cacheprovider --capture=sys \
+    -m "not emulated" "${builders[@]}" "$root/tests/native" "$root"/tests/unit/test_native_*.py "$@"
