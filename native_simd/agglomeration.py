@@ -7,16 +7,16 @@ and come back as ranked lists.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from native_simd.arguments import require_threads
-from native_simd.arrays import check_status, first_row, row_stride
+from native_simd.arguments import require_code, require_integer, require_real, require_threads
+from native_simd.arrays import check_status, first_row, kind_of, require_contiguous, require_vectors, row_stride
 from native_simd.isa import active_code, ffi, lib
-from native_simd.packing import LANES
-from native_simd.pairs import Metric, metric_code
-from native_simd.ranking import empty_lists
+from native_simd.packing import LANES, norms, require_packed
+from native_simd.pairs import Metric, metric_code, require_unit
+from native_simd.ranking import empty_lists, require_candidates, require_lists, require_rankable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,7 +27,16 @@ if TYPE_CHECKING:
     Float32Array = NDArray[np.float32]
     Float64Array = NDArray[np.float64]
 
+T = TypeVar("T", bound=np.generic)
+
 _METHODS: dict[str, int] = {"average": lib.NS_AVERAGE, "weighted": lib.NS_WEIGHTED, "ward": lib.NS_WARD}
+_METRICS_OF = {
+    "average": ("cosine", "dot", "sqeuclidean"),
+    "weighted": ("cosine", "dot"),
+    "ward": ("sqeuclidean",),
+}
+_LEAST_WEIGHT = 2.0**-100  # and its inverse the most: squares of sums stay within float64
+_MOST_PLACES = 2**15  # the library counts the width of a list in 16 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +85,15 @@ class ClusterPanels:
     n: int
     d: int
 
+    def __post_init__(self) -> None:
+        n, d = require_integer(self.n, "n", least=0), require_integer(self.d, "d", least=1)
+        for name, array, size in (("panels", self.panels, -(-n // LANES) * LANES * d), ("terms", self.terms, n)):
+            require_contiguous(array, np.float32, name)
+            if len(array) < size:
+                raise ValueError(
+                    f"{name} of {n} clusters of {d} dimensions must have {size} elements, got {len(array)}"
+                )
+
 
 class Agglomeration:
     """Greedy agglomeration of points, from their nearest neighbours.
@@ -85,11 +103,11 @@ class Agglomeration:
     rows : ndarray of float32, shape (n, d)
         The points; their rows must be contiguous. Read until the end.
     divisors : ndarray of float64, shape (n,), optional
-        What rows are divided by (cosine: their norms).
+        What rows are divided by: their norms, where ``packed`` is of unit vectors, and only there.
     packed : PackedVectors
         The same points, packed. Overwritten.
     weights : ndarray of float64, shape (n,)
-        Positive.
+        From 2**-100 to 2**100.
     lists : ndarray of uint64, shape (n, width + 1)
         Lists of a :class:`native_simd.NeighbourPass` under ``metric`` over ``packed``.
     method : {"average", "weighted", "ward"}
@@ -97,6 +115,13 @@ class Agglomeration:
         "ward" needs "sqeuclidean"; "weighted" the others.
     cut : float
         Similarity below which clusters are not joined.
+
+    Raises
+    ------
+    RowError
+        A row is not finite.
+    TypeError, ValueError
+        Another argument is not as stated. Of the lists, only the indices are looked at.
     """
 
     def __init__(
@@ -111,9 +136,16 @@ class Agglomeration:
         metric: Metric,
         cut: float = -np.inf,
     ) -> None:
-        if method not in _METHODS:
-            raise ValueError(f"method must be one of {', '.join(_METHODS)}, got {method!r}")
+        _require_method(method, metric)
+        rows = require_vectors(rows, "rows")
         n, d = rows.shape
+        require_unit(metric, require_packed(packed, "packed"))
+        _require_points(rows, divisors, packed)
+        _require_weights(weights, n)
+        lists = _require_neighbours(lists, n)
+        least = require_real(cut, "cut")
+        if np.isnan(least):
+            raise ValueError("cut must be a number or infinite, got nan")
         self._kept = (rows, divisors, packed, weights)  # C reads them until the end
         self.method, self.metric, self._d = method, metric, d
         self._width = lists.shape[1] - 1
@@ -132,7 +164,7 @@ class Agglomeration:
             ffi.from_buffer("uint64_t[]", lists),
             self._width,
             1.0 if packed.unit else float(packed.norms.max()),
-            cut,
+            least,
         )
         if handle == ffi.NULL:
             raise MemoryError(f"no memory for the clusters of {n} points")
@@ -152,12 +184,15 @@ class Agglomeration:
             Smallest leaves of the clusters, ``first < second``, in the order found.
         similarity : ndarray of float64
         """
-        first, second = np.empty(max_merges, np.int64), np.empty(max_merges, np.int64)
-        similarity, n_queries = np.empty(max_merges), ffi.new("int64_t *")
+        n = len(self._kept[0])
+        size = min(require_integer(max_merges, "max_merges", least=0), n)
+        enough = min(require_integer(n_enough, "n_enough", least=1), n)
+        first, second, similarity = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size)
+        n_queries = ffi.new("int64_t *")
         done = lib.ns_agglomeration_advance(
             self._handle,
-            max_merges,
-            n_enough,
+            size,
+            enough,
             ffi.from_buffer("int64_t[]", first),
             ffi.from_buffer("int64_t[]", second),
             ffi.from_buffer("double[]", similarity),
@@ -167,7 +202,7 @@ class Agglomeration:
         return first[:done], second[:done], similarity[:done]
 
     def columns(self) -> ClusterPanels:
-        """Return all living clusters: a view of memory that the next call of `columns` rewrites."""
+        """Return all living clusters. The panels are those that were given: the next call rewrites them."""
         return self.changed_columns()[0]
 
     def changed_columns(self) -> tuple[ClusterPanels, NDArray[np.int32]]:
@@ -176,9 +211,9 @@ class Agglomeration:
         n_changed, changed = ffi.new("int64_t *"), ffi.new("int32_t **")
         lib.ns_agglomeration_columns(self._handle, n, panels, terms, n_changed, changed)
         count = int(n[0])
-        elements = -(-count // LANES) * LANES * self._d
-        columns = ClusterPanels(_view(panels[0], elements), _view(terms[0], count), count, self._d)
-        return columns, np.frombuffer(ffi.buffer(changed[0], 4 * int(n_changed[0])), np.int32).copy()
+        given = self._kept[2].panels[: -(-count // LANES) * LANES * self._d]
+        columns = ClusterPanels(given, _copy(terms[0], count, np.float32), count, self._d)
+        return columns, _copy(changed[0], int(n_changed[0]), np.int32)
 
     def queries(self) -> ClusterPanels:
         """Return the clusters that ask for a rescan."""
@@ -201,8 +236,14 @@ class Agglomeration:
         return empty_lists(self._n_queries, self._width + 2)
 
     def answer(self, lists: NDArray[np.uint64]) -> None:
-        """Take the lists of the queries, to which all columns have been offered."""
-        check_status(lib.ns_agglomeration_answer(self._handle, ffi.from_buffer("uint64_t[]", lists)))
+        """Take the lists of the queries, to which all columns since the last `advance` have been offered."""
+        require_lists(lists, self._n_queries, "lists")
+        if lists.shape[1] != self._width + 2:
+            raise ValueError(f"lists must have {self._width + 2} places a row, got {lists.shape[1]}")
+        status = lib.ns_agglomeration_answer(self._handle, ffi.from_buffer("uint64_t[]", lists))
+        if status == lib.NS_E_ARGUMENT:
+            raise ValueError("lists must be of the columns as they are after the last advance: call columns")
+        check_status(status)
         self._n_queries = 0
 
     def rescan(self, threads: int = 1) -> None:
@@ -240,6 +281,9 @@ def rank_clusters(
     threads: int = 1,
 ) -> None:
     """Offer columns, numbered from 0, to the lists of queries, shape (queries.n, width), by similarity of clusters."""
+    _require_method(method, metric)
+    _require_clusters(queries, columns)
+    require_lists(lists, queries.n, "lists")
     check_status(
         lib.ns_rank_clusters(
             active_code(),
@@ -259,5 +303,49 @@ def rank_clusters(
     )
 
 
-def _view(address: object, n_elements: int) -> Float32Array:
-    return np.frombuffer(ffi.buffer(address, 4 * n_elements), np.float32)
+def _copy(address: object, n_elements: int, dtype: type[T]) -> NDArray[T]:
+    """Return numbers of 4 bytes that live in the library no longer than what they are of."""
+    return np.frombuffer(ffi.buffer(address, 4 * n_elements), dtype).copy()
+
+
+def _require_method(method: str, metric: str) -> None:
+    require_code(method, _METHODS, "method"), metric_code(metric)
+    if metric not in _METRICS_OF[method]:
+        raise ValueError(f"metric of {method} must be one of {', '.join(_METRICS_OF[method])}, got {metric!r}")
+
+
+def _require_points(rows: Float32Array, divisors: Float64Array | None, packed: PackedVectors) -> None:
+    """Check that the bounds of the library hold: the panels are those of the rows, which are finite."""
+    if len(rows) < 1 or packed.d != rows.shape[1] or not np.array_equal(norms(rows, unit=packed.unit), packed.norms):
+        raise ValueError("packed must be of the rows, at least one")
+    if not packed.panels.flags.writeable:
+        raise ValueError("packed must have panels that can be overwritten")
+    if packed.unit != (divisors is not None):
+        raise ValueError("divisors must be given where packed is of unit vectors, and only there")
+    if divisors is not None and not np.array_equal(require_contiguous(divisors, np.float64, "divisors"), packed.norms):
+        raise ValueError("divisors must be the norms of the rows")
+
+
+def _require_weights(weights: Float64Array, n: int) -> None:
+    plain = require_contiguous(weights, np.float64, "weights")
+    if len(plain) != n or not ((plain >= _LEAST_WEIGHT) & (plain <= 1 / _LEAST_WEIGHT)).all():
+        raise ValueError(f"weights must hold a number from 2**-100 to 2**100 for each of {n} rows")
+
+
+def _require_neighbours(lists: NDArray[np.uint64], n: int) -> NDArray[np.uint64]:
+    plain = require_lists(lists, n, "lists")
+    require_candidates(plain, n, "lists")
+    if not 2 <= plain.shape[1] <= _MOST_PLACES:
+        raise ValueError(f"lists must have 2 to {_MOST_PLACES} places a row, got {plain.shape[1]}")
+    if (plain.astype(np.uint32) == ~np.arange(n, dtype=np.uint32)[:, None]).any():
+        raise ValueError("lists must not have a row among its own candidates")
+    return plain
+
+
+def _require_clusters(queries: ClusterPanels, columns: ClusterPanels) -> None:
+    for name, clusters in (("queries", queries), ("columns", columns)):
+        if not isinstance(clusters, ClusterPanels):
+            raise TypeError(f"{name} must be ClusterPanels, got {kind_of(clusters)}")
+    require_rankable(columns.n)
+    if queries.d != columns.d:
+        raise ValueError(f"queries have {queries.d} dimensions and columns have {columns.d}")

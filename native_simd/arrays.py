@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -55,13 +55,14 @@ def rows_are_contiguous(x: NDArray[np.generic]) -> bool:
     return x.flags.aligned and (x.flags.c_contiguous or strided)
 
 
-def require_contiguous(array: object, dtype: DTypeLike, name: str) -> None:
-    """Check an array of shape (n,) that the library reads or writes as it lies."""
+def require_contiguous(array: object, dtype: DTypeLike, name: str) -> NDArray[Any]:
+    """Return an array of shape (n,) that the library reads or writes as it lies; of a masked one, all that it holds."""
     wanted = np.dtype(dtype)
     if not isinstance(array, np.ndarray) or array.dtype != wanted or array.ndim != 1:
         raise TypeError(f"{name} must be a {wanted} array of shape (n,), got {kind_of(array)}")
     if not (array.flags.c_contiguous and array.flags.aligned):
         raise ValueError(f"{name} must be contiguous and aligned: pass numpy.ascontiguousarray({name})")
+    return np.asarray(array)
 
 
 def require_apart(out: NDArray[np.generic], name: str, others: Mapping[str, NDArray[np.generic] | None]) -> None:

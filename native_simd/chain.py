@@ -134,8 +134,8 @@ def _count_leaves(matrix: Float32Array, counts: Float64Array) -> int:
         raise TypeError(f"matrix must be a float32 array of shape (n, n), got {kind_of(matrix)}")
     n = len(matrix)
     require_output(matrix, (n, n), "matrix")
-    require_contiguous(counts, np.float64, "counts")
-    if n < 1 or len(counts) != n or not ((counts > 0) & np.isfinite(counts)).all():
+    members = require_contiguous(counts, np.float64, "counts")
+    if n < 1 or len(members) != n or not ((members > 0) & np.isfinite(members)).all():
         raise ValueError(f"counts must hold a positive number for each of {n} leaves")
     return n
 

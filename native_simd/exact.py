@@ -42,8 +42,8 @@ def pair_similarities(
     x = require_vectors(vectors, "vectors")
     code = require_code(metric, _METRICS, "metric")
     for name, rows in (("first", first), ("second", second)):
-        require_contiguous(rows, np.int64, name)
-        if len(rows) != len(first) or (len(rows) and not (rows.min() >= 0 and rows.max() < len(x))):
+        plain = require_contiguous(rows, np.int64, name)
+        if len(plain) != len(first) or (len(plain) and not (plain.min() >= 0 and plain.max() < len(x))):
             raise ValueError(f"{name} must hold as many rows as first, each from 0 to {len(x) - 1}")
     if divisors is not None:
         require_contiguous(divisors, np.float64, "divisors")

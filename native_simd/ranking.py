@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from native_simd.arguments import require_integer
-from native_simd.arrays import check_status, kind_of, require_apart
+from native_simd.arrays import check_status, kind_of, require_apart, require_contiguous
 from native_simd.isa import ffi, lib
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def require_rankable(n: int) -> None:
 
 def empty_lists(n: int, width: int) -> NDArray[np.uint64]:
     """Return ``n`` lists of ``width`` empty places."""
-    return np.zeros((n, width), np.uint64)
+    return np.zeros((require_integer(n, "n", least=0), require_integer(width, "width", least=0)), np.uint64)
 
 
 def require_lists(lists: object, n: int, name: str) -> NDArray[np.uint64]:
@@ -44,7 +44,7 @@ def require_lists(lists: object, n: int, name: str) -> NDArray[np.uint64]:
         raise ValueError(f"{name} must have at least one place a row")
     if not (lists.flags.c_contiguous and lists.flags.aligned and lists.flags.writeable):
         raise ValueError(f"{name} must be contiguous, aligned and writeable")
-    return lists
+    return np.asarray(lists)
 
 
 def merge_lists(lists: NDArray[np.uint64], others: NDArray[np.uint64]) -> None:
@@ -73,12 +73,27 @@ def merge_lists(lists: NDArray[np.uint64], others: NDArray[np.uint64]) -> None:
 
 
 def renumber(lists: NDArray[np.uint64], numbers: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """Return the lists with ``numbers[i]``, ascending and below 2**32, in place of index ``i``."""
+    """Return the lists with ``numbers[i]``, ascending and below 2**32 - 1, in place of index ``i``."""
+    lists = require_lists(lists, len(lists) if isinstance(lists, np.ndarray) and lists.ndim else 0, "lists")
+    numbers = require_contiguous(numbers, np.int64, "numbers")
+    if not ((numbers >= 0) & (numbers < _MOST_CANDIDATES)).all():
+        raise ValueError("numbers must be from 0 to 2**32 - 2")
+    if not len(numbers):
+        raise ValueError("numbers must hold one for each candidate")
+    require_candidates(lists, len(numbers), "lists")
     half, low = np.uint64(32), np.uint64(_MOST_CANDIDATES)
     indices = (~lists & low).astype(np.int64)
     known = lists != 0
     renamed = (lists >> half << half) | (~numbers[np.where(known, indices, 0)].astype(np.uint64) & low)
     return np.where(known, renamed, np.uint64(0))
+
+
+def require_candidates(lists: NDArray[np.uint64], n: int, name: str) -> None:
+    """Check that ranked lists name none but the candidates 0 to n - 1."""
+    inverted = lists.astype(np.uint32)  # the lower half of a candidate
+    last = _MOST_CANDIDATES - int(inverted.min(where=lists != 0, initial=_MOST_CANDIDATES))
+    if last >= max(n, 1):
+        raise ValueError(f"{name} must be of {n} candidates, got one with index {last}")
 
 
 def ranked(lists: NDArray[np.uint64], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:

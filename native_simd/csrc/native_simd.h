@@ -178,7 +178,7 @@ int32_t ns_rank_clusters(int32_t isa, int32_t method, int32_t metric, const floa
                          int64_t width, int32_t threads);
 
 /* Takes the ranked lists of the queries, width + 2 places each, over all columns as they were last brought up to
- * date. */
+ * date. NS_E_ARGUMENT, and nothing is taken: they are out of date, or a list names another. */
 int32_t ns_agglomeration_answer(ns_agglomeration *agglomeration, const uint64_t *lists);
 
 /* The living clusters that are not retired by the cut, ascending; with their sums (n_living x d) and weights.

@@ -185,16 +185,32 @@ static void take_list(ns_agglomeration *s, int32_t a, const int64_t *columns, co
     s->rest[a] = ns_upper_of_rest(s, a, p < s->width + 2 ? (double)similarities[p] : -INFINITY);
 }
 
+/* Whether the columns were brought up to date since the last merge, and lists name no other. */
+static int are_columns(const ns_agglomeration *s, const uint64_t *lists, int64_t places, int64_t *columns,
+                       float *similarities) {
+    for (int64_t c = 0; c < s->n_columns; c++)
+        if (!has_column(s, c)) return 0;
+    for (int64_t i = 0; i < s->n_queries; i++) {
+        ns_ranked(lists + i * places, 1, places, places, columns, similarities, NULL);
+        for (int64_t p = 0; p < places; p++)
+            if (columns[p] >= s->n_columns) return 0;
+    }
+    return 1;
+}
+
 int32_t ns_agglomeration_answer(ns_agglomeration *s, const uint64_t *lists) {
     const int64_t places = s->width + 2;
     int64_t *columns = malloc((size_t)(places + 1) * sizeof *columns), n_open = 0;
     float *similarities = malloc((size_t)(places + 1) * sizeof *similarities);
     int32_t open[NS_CHAINS], status = NS_E_MEMORY;
     if (columns && similarities) {
+        columns[places] = -1;
+        status = are_columns(s, lists, places, columns, similarities) ? NS_OK : NS_E_ARGUMENT;
+    }
+    if (status == NS_OK) {
         for (int64_t i = 0; i < s->n_queries; i++) {
             chain *of = &s->chains[s->queries[i]];
             ns_ranked(lists + i * places, 1, places, places, columns, similarities, NULL);
-            columns[places] = -1;
             take_list(s, of->tip, columns, similarities);
             if (!ns_nearest_certified(s, of->tip, &of->target, &of->value)) open[n_open++] = s->queries[i];
         }

@@ -97,13 +97,20 @@ LAYOUTS: dict[str, Callable[[Array], Array]] = {
     "subclass": lambda x: x.copy().view(Plain),
     "recarray": lambda x: x.copy().view(np.recarray),
 }
+
+
+def _cast(x: Array, dtype: str) -> Array:
+    with np.errstate(all="ignore"):
+        return x.astype(dtype)
+
+
 # Other values, types and shapes
 DISTORTIONS: dict[str, Callable[[Array], Any]] = {
     **{
-        f"as {code}": lambda x, code=code: x.astype(code)
+        f"as {code}": lambda x, code=code: _cast(x, code)
         for code in ("f2", "f4", "f8", "i1", "i8", "u4", "u8", "?", "O")
     },
-    "complex": lambda x: x.astype("c8"),
+    "complex": lambda x: _cast(x, "c8"),
     "times": lambda x: x.astype("i8").view("M8[us]"),
     "other byte order": lambda x: x.astype(x.dtype.newbyteorder()),
     "fields": lambda x: x.astype([("value", x.dtype)]),
@@ -122,6 +129,9 @@ DISTORTIONS: dict[str, Callable[[Array], Any]] = {
     "overlapping rows": lambda x: as_strided(x.copy(), (x.size // 2 + 1, *x.shape[1:2]), (x.itemsize,) * x.ndim)[:2],
     "huge": lambda x: np.broadcast_to(x[:1], (HUGE, *x.shape[1:])),
     "wide": lambda x: np.broadcast_to(x[..., :1], (*x.shape[:-1], HUGE)),
+    "masked, and out of range": lambda x: np.ma.MaskedArray(
+        np.full_like(x, -1 if x.dtype.kind == "i" else 7), mask=True
+    ),
     "zeros": np.zeros_like,
     "NaN": lambda x: np.full_like(x, np.nan) if x.dtype.kind == "f" else x.copy(),
     "infinite": lambda x: np.full_like(x, -np.inf) if x.dtype.kind == "f" else x.copy(),

@@ -61,6 +61,46 @@ def block(first: int) -> native_simd.RankedBlock:
     return native_simd.RankedBlock(UNIT, first, native_simd.empty_lists(21, 4))
 
 
+def neighbour_lists() -> NDArray[np.uint64]:
+    whole = native_simd.NeighbourPass(UNIT, 3)
+    whole.run()
+    return whole.lists
+
+
+def whole_agglomeration(**arguments: Any) -> object:  # noqa: ANN401 - arguments of the call
+    made = native_simd.Agglomeration(**arguments)
+    merges = made.advance(100)
+    while made.n_queries:
+        made.rescan(threads=2)
+        merges = tuple(np.concatenate(parts) for parts in zip(merges, made.advance(100), strict=True))
+    assert (merges[0] < merges[1]).all()
+    return *merges, made.living(), made.counters()
+
+
+def asking() -> native_simd.Agglomeration:
+    """Return an agglomeration that has merged all it could, and asks for rescans."""
+    packed = native_simd.pack(X, unit=True)
+    made = native_simd.Agglomeration(
+        X, native_simd.norms(X), packed, np.ones(21), neighbour_lists()[:, :2].copy(), method="average", metric="cosine"
+    )
+    made.advance(100)
+    assert made.n_queries
+    return made
+
+
+def answered(lists: NDArray[np.uint64]) -> object:
+    agglomeration = asking()
+    agglomeration.columns()
+    agglomeration.answer(lists)
+    return agglomeration.advance(1)
+
+
+def answer() -> NDArray[np.uint64]:
+    agglomeration = asking()
+    columns, queries = agglomeration.columns(), agglomeration.queries()
+    return agglomeration.rank(queries, columns, np.zeros((queries.n, 3), np.uint64))
+
+
 CALLS = {
     "pack": Call(native_simd.pack, lambda: {"vectors": X, "unit": True, "threads": 2}),
     "norms": Call(native_simd.norms, lambda: {"vectors": X, "unit": False, "threads": 1}),
@@ -181,6 +221,69 @@ CALLS = {
     "advance": Call(
         lambda max_merges: native_simd.NearestNeighbourChain(square(), "single", np.ones(21)).advance(max_merges),
         lambda: {"max_merges": 5},
+    ),
+    "Agglomeration": Call(
+        whole_agglomeration,
+        lambda: {
+            "rows": X,
+            "divisors": native_simd.norms(X),
+            "packed": native_simd.pack(X, unit=True),
+            "weights": np.ones(21),
+            "lists": neighbour_lists(),
+            "method": "average",
+            "metric": "cosine",
+            "cut": -0.5,
+        },
+        aliases={"rows": "packed|row", "packed": "unit=True", "method": "metric"},
+    ),
+    "Agglomeration.advance": Call(
+        lambda max_merges, n_enough: asking().advance(max_merges, n_enough), lambda: {"max_merges": 5, "n_enough": 3}
+    ),
+    "Agglomeration.rank": Call(
+        lambda queries, columns, lists, threads: asking().rank(queries, columns, lists, threads),
+        lambda: {
+            "queries": asking().queries(),
+            "columns": asking().columns(),
+            "lists": np.zeros((asking().n_queries, 4), np.uint64),
+            "threads": 2,
+        },
+        ("lists",),
+        aliases={"queries": "lists"},
+    ),
+    "rank_clusters": Call(
+        native_simd.rank_clusters,
+        lambda: {
+            "queries": asking().queries(),
+            "columns": asking().columns(),
+            "lists": np.zeros((asking().n_queries, 4), np.uint64),
+            "method": "average",
+            "metric": "cosine",
+            "threads": 2,
+        },
+        ("lists",),
+        aliases={"queries": "lists", "method": "metric"},
+    ),
+    "empty_lists": Call(native_simd.empty_lists, lambda: {"n": 3, "width": 2}),
+    "renumber": Call(
+        native_simd.renumber, lambda: {"lists": neighbour_lists(), "numbers": np.arange(40, 61)}, aliases={"numbers": "lists"}
+    ),
+    "Agglomeration.answer": Call(answered, lambda: {"lists": answer()}),
+    "ClusterPanels": Call(
+        native_simd.ClusterPanels,
+        lambda: {"panels": UNIT.panels, "terms": np.ones(21, np.float32), "n": 21, "d": 5},
+        aliases={"n": "panels|terms", "d": "panels|terms"},
+    ),
+    "pair_similarities": Call(
+        native_simd.pair_similarities,
+        lambda: {
+            "vectors": X,
+            "first": np.arange(9),
+            "second": np.arange(9, 18),
+            "metric": "dot",
+            "divisors": native_simd.norms(X),
+            "threads": 2,
+        },
+        aliases={"vectors": "first|second|divisors", "first": "second"},
     ),
     "MemoryPolicy": Call(placement.MemoryPolicy, lambda: {"mode": placement.MemoryMode.BIND, "nodes": (0,)}),
     "set_memory_policy": Call(
