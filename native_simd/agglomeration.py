@@ -237,7 +237,7 @@ class Agglomeration:
 
     def answer(self, lists: NDArray[np.uint64]) -> None:
         """Take the lists of the queries, to which all columns since the last `advance` have been offered."""
-        require_lists(lists, self._n_queries, "lists")
+        require_lists(lists, self._n_queries, "lists", written=False)
         if lists.shape[1] != self._width + 2:
             raise ValueError(f"lists must have {self._width + 2} places a row, got {lists.shape[1]}")
         status = lib.ns_agglomeration_answer(self._handle, ffi.from_buffer("uint64_t[]", lists))
@@ -283,7 +283,7 @@ def rank_clusters(
     """Offer columns, numbered from 0, to the lists of queries, shape (queries.n, width), by similarity of clusters."""
     _require_method(method, metric)
     _require_clusters(queries, columns)
-    require_lists(lists, queries.n, "lists")
+    require_lists(lists, queries.n, "lists", written=True)
     check_status(
         lib.ns_rank_clusters(
             active_code(),
@@ -333,7 +333,7 @@ def _require_weights(weights: Float64Array, n: int) -> None:
 
 
 def _require_neighbours(lists: NDArray[np.uint64], n: int) -> NDArray[np.uint64]:
-    plain = require_lists(lists, n, "lists")
+    plain = require_lists(lists, n, "lists", written=False)
     require_candidates(plain, n, "lists")
     if not 2 <= plain.shape[1] <= _MOST_PLACES:
         raise ValueError(f"lists must have 2 to {_MOST_PLACES} places a row, got {plain.shape[1]}")

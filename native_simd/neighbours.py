@@ -67,7 +67,7 @@ class RankedBlock:
     def __post_init__(self) -> None:
         require_packed(self.packed, "packed")
         require_rankable(require_integer(self.first, "first", least=0) + self.packed.n)
-        require_lists(self.lists, self.packed.n, "lists")
+        require_lists(self.lists, self.packed.n, "lists", written=True)
         _require_labels(self.labels, self.packed.n)
 
 

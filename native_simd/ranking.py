@@ -36,14 +36,14 @@ def empty_lists(n: int, width: int) -> NDArray[np.uint64]:
     return np.zeros((require_integer(n, "n", least=0), require_integer(width, "width", least=0)), np.uint64)
 
 
-def require_lists(lists: object, n: int, name: str) -> NDArray[np.uint64]:
-    """Return ranked lists of ``n`` rows that the library can write to."""
+def require_lists(lists: object, n: int, name: str, *, written: bool) -> NDArray[np.uint64]:
+    """Return ranked lists of ``n`` rows that the library reads or, if they are written, can write to."""
     if not isinstance(lists, np.ndarray) or lists.dtype != np.uint64 or lists.ndim != 2 or len(lists) != n:
         raise TypeError(f"{name} must be a uint64 array of shape ({n}, width), got {kind_of(lists)}")
     if not lists.shape[1]:
         raise ValueError(f"{name} must have at least one place a row")
-    if not (lists.flags.c_contiguous and lists.flags.aligned and lists.flags.writeable):
-        raise ValueError(f"{name} must be contiguous, aligned and writeable")
+    if not (lists.flags.c_contiguous and lists.flags.aligned and (lists.flags.writeable or not written)):
+        raise ValueError(f"{name} must be contiguous and aligned, and writeable if they are written")
     return np.asarray(lists)
 
 
@@ -61,7 +61,7 @@ def merge_lists(lists: NDArray[np.uint64], others: NDArray[np.uint64]) -> None:
     TypeError, ValueError
         They are no lists of one shape that lie apart; then nothing is written.
     """
-    lists = require_lists(lists, len(lists) if isinstance(lists, np.ndarray) and lists.ndim else 0, "lists")
+    lists = require_lists(lists, _length(lists), "lists", written=True)
     if not isinstance(others, np.ndarray) or others.dtype != np.uint64 or others.shape != lists.shape:
         raise TypeError(f"others must be a uint64 array of the shape of lists, {lists.shape}, got {kind_of(others)}")
     others = np.require(others, requirements=["C", "A"])
@@ -74,7 +74,7 @@ def merge_lists(lists: NDArray[np.uint64], others: NDArray[np.uint64]) -> None:
 
 def renumber(lists: NDArray[np.uint64], numbers: NDArray[np.int64]) -> NDArray[np.uint64]:
     """Return the lists with ``numbers[i]``, ascending and below 2**32 - 1, in place of index ``i``."""
-    lists = require_lists(lists, len(lists) if isinstance(lists, np.ndarray) and lists.ndim else 0, "lists")
+    lists = require_lists(lists, _length(lists), "lists", written=False)
     numbers = require_contiguous(numbers, np.int64, "numbers")
     if not ((numbers >= 0) & (numbers < _MOST_CANDIDATES)).all():
         raise ValueError("numbers must be from 0 to 2**32 - 2")
@@ -117,3 +117,7 @@ def ranked(lists: NDArray[np.uint64], k: int) -> tuple[NDArray[np.int64], NDArra
             )
         )
     return indices, similarities, bounds
+
+
+def _length(lists: object) -> int:
+    return len(lists) if isinstance(lists, np.ndarray) and lists.ndim else 0

@@ -265,7 +265,9 @@ CALLS = {
     ),
     "empty_lists": Call(native_simd.empty_lists, lambda: {"n": 3, "width": 2}),
     "renumber": Call(
-        native_simd.renumber, lambda: {"lists": neighbour_lists(), "numbers": np.arange(40, 61)}, aliases={"numbers": "lists"}
+        native_simd.renumber,
+        lambda: {"lists": neighbour_lists(), "numbers": np.arange(40, 61)},
+        aliases={"numbers": "lists"},
     ),
     "Agglomeration.answer": Call(answered, lambda: {"lists": answer()}),
     "ClusterPanels": Call(
