@@ -263,7 +263,11 @@ CALLS = {
         ("lists",),
         aliases={"queries": "lists", "method": "metric"},
     ),
-    "empty_lists": Call(native_simd.empty_lists, lambda: {"n": 3, "width": 2}),
+    "empty_lists": Call(
+        native_simd.empty_lists,
+        lambda: {"n": 3, "width": 2},
+        aliases={"n": "too big|dimension", "width": "too big|dimension"},  # numpy's words
+    ),
     "renumber": Call(
         native_simd.renumber,
         lambda: {"lists": neighbour_lists(), "numbers": np.arange(40, 61)},
