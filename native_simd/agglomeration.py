@@ -315,7 +315,7 @@ def _require_method(method: str, metric: str) -> None:
 
 
 def _require_points(rows: Float32Array, divisors: Float64Array | None, packed: PackedVectors) -> None:
-    """Check that the bounds of the library hold: the panels are those of the rows, which are finite."""
+    """Check that the panels are those of the rows: else no bound holds, and chains may wait for each other for ever."""
     if len(rows) < 1 or packed.d != rows.shape[1] or not np.array_equal(norms(rows, unit=packed.unit), packed.norms):
         raise ValueError("packed must be of the rows, at least one")
     if not packed.panels.flags.writeable:
@@ -324,6 +324,14 @@ def _require_points(rows: Float32Array, divisors: Float64Array | None, packed: P
         raise ValueError("divisors must be given where packed is of unit vectors, and only there")
     if divisors is not None and not np.array_equal(require_contiguous(divisors, np.float64, "divisors"), packed.norms):
         raise ValueError("divisors must be the norms of the rows")
+    if not lib.ns_is_packed(
+        first_row(rows),
+        *rows.shape,
+        row_stride(rows),
+        ffi.NULL if divisors is None else ffi.from_buffer("double[]", divisors),
+        ffi.from_buffer("float[]", packed.panels),
+    ):
+        raise ValueError("packed must be of the rows, and not overwritten: pack them anew")
 
 
 def _require_weights(weights: Float64Array, n: int) -> None:

@@ -5,7 +5,7 @@
  * argument. "Panels" are 16 vectors interleaved dimension by dimension: element k of vector v is
  * panels[(v / 16) * 16 * d + k * 16 + v % 16]; lanes past the last vector are zero. */
 
-enum { NS_ABI = 7 }; /* goes up with every change of this file that the typed layer depends on */
+enum { NS_ABI = 8 }; /* goes up with every change of this file that the typed layer depends on */
 
 enum {
     NS_OK = 0,
@@ -37,6 +37,10 @@ enum {
  * float32 range (zero included). */
 int32_t ns_pack(const float *rows, int64_t n, int64_t d, int64_t stride, int32_t normalize, float *panels,
                 double *norms, int64_t *bad_row, int32_t threads);
+
+/* 1 if the panels hold these rows as ns_pack packs them, with normalize if divisors, their norms, are not NULL; else 0. */
+int32_t ns_is_packed(const float *rows, int64_t n, int64_t d, int64_t stride, const double *divisors,
+                     const float *panels);
 
 /* What a cosine s of vector i of a with vector j of b becomes before it is written. First, if temporal is not NULL,
  * s * 2^-(|a_times[i] - b_times[j]| / half_life), half_life > 0 in the ticks of the times; then, if sigmoid is not NULL,

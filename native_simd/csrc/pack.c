@@ -71,6 +71,17 @@ int32_t ns_unit_rows(const float *rows, int64_t n, int64_t d, int64_t stride, fl
     return NS_OK;
 }
 
+int32_t ns_is_packed(const float *rows, int64_t n, int64_t d, int64_t stride, const double *divisors,
+                     const float *panels) {
+    for (int64_t i = 0; i < n; i++) {
+        const float *row = rows + i * stride, *lane = panels + i / NS_LANES * NS_LANES * d + i % NS_LANES;
+        const double scale = divisors ? 1.0 / divisors[i] : 1.0;
+        for (int64_t k = 0; k < d; k++)
+            if (lane[k * NS_LANES] != (float)((double)row[k] * scale)) return 0;
+    }
+    return 1;
+}
+
 int32_t ns_pack(const float *rows, int64_t n, int64_t d, int64_t stride, int32_t normalize, float *panels,
                 double *norms, int64_t *bad_row, int32_t threads) {
     if (n < 0 || d < 1 || stride < d || threads < 1) return NS_E_ARGUMENT;

@@ -205,3 +205,14 @@ def test_interleaved_outputs_are_apart() -> None:
     native_simd.pairwise(RAW, RAW, metric="dot", out=frame[:, 1:22], mirror=frame[:, 22:43])
     assert (frame[:, 1:22] == frame[:, 22:43].T).all()
     assert (frame[:, [0, *range(43, 60)]] == floats(21, 18)).all()
+
+
+@pytest.mark.parametrize("unit", [True, False])
+def test_an_agglomeration_refuses_panels_of_other_rows(unit: bool) -> None:
+    lists = CALLS["Agglomeration"].make()["lists"]
+    packed, norms = native_simd.pack(X, unit=unit), native_simd.norms(X)
+    for replaced in (dataclasses.replace(packed, panels=packed.panels[::-1].copy()), native_simd.pack(-X, unit=unit)):
+        with pytest.raises(ValueError, match="packed must be of the rows, and not overwritten"):
+            native_simd.Agglomeration(
+                X, norms if unit else None, replaced, np.ones(21), lists, method="average", metric="dot"
+            )
