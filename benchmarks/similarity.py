@@ -137,6 +137,9 @@ def contest_search(threads: int, m: int, n_queries: int, turns: int) -> dict[str
         "usearch": of(lambda: usearch_search(x, queries, _BEST, MetricKind.IP, exact=True, threads=threads)),
         **{name: of(call) for name, call in _products(x, queries, threads).items()},
     }
+    if n_queries == 1:
+        quantized = native_simd.quantize(packed, threads=threads)
+        contenders["engine, quantized"] = of(lambda: native_simd.top_k(queries, quantized, _BEST, threads=threads))
     if n_queries == 1 and _out_of_cache(m):
         contenders["reading alone"] = floors.read(packed, threads)
     ours, theirs = native_simd.top_k(queries, packed, _BEST)[1], index.search(queries, _BEST)[0]

@@ -32,6 +32,7 @@ from native_simd.pairs import (
     pairwise_symmetric,
     similarity,
 )
+from native_simd.quantized import QuantizedVectors, quantize
 from native_simd.ranking import empty_lists, merge_lists, renumber
 from native_simd.search import batch_similarity, top_k
 
@@ -50,6 +51,7 @@ __all__ = [
     "NeighbourPass",
     "Neighbours",
     "PackedVectors",
+    "QuantizedVectors",
     "RankedBlock",
     "RowError",
     "Sigmoid",
@@ -69,6 +71,7 @@ __all__ = [
     "pair_similarities",
     "pairwise",
     "pairwise_symmetric",
+    "quantize",
     "rank_blocks",
     "rank_clusters",
     "renumber",

@@ -17,6 +17,7 @@ SOURCES = (
     "ranking.c",
     "neighbours.c",
     "search.c",
+    "quantized.c",
     "exact.c",
     "chain.c",
     "agglomeration.c",
@@ -33,6 +34,7 @@ SOURCES = (
     "kernels_avx512.c",
     "kernels_neon.c",
     "transpose.c",
+    "quantized_avx2.c",
 )
 # -ffp-contract=off: a multiplication and an addition stay two roundings unless the source says fma, so that all
 # compilers and instruction sets agree. -fno-math-errno lets sqrt be one instruction.

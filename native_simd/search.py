@@ -11,6 +11,7 @@ from native_simd.arrays import check_status, first_row, kind_of, require_vectors
 from native_simd.isa import active_code, ffi, lib
 from native_simd.packing import PackedVectors, norms, pack
 from native_simd.pairs import require_unit
+from native_simd.quantized import QuantizedVectors
 from native_simd.ranking import require_k, require_rankable
 
 if TYPE_CHECKING:
@@ -20,15 +21,16 @@ if TYPE_CHECKING:
 
 
 def top_k(
-    queries: Float32Array, vectors: Float32Array | PackedVectors, k: int, threads: int = 1
+    queries: Float32Array, vectors: Float32Array | PackedVectors | QuantizedVectors, k: int, threads: int = 1
 ) -> tuple[NDArray[np.int64], Float32Array]:
     """Return the ``k`` vectors of largest cosine with each query: similarity descending, then smaller index.
 
     Parameters
     ----------
     queries : ndarray of float32, shape (q, d)
-    vectors : ndarray of float32, shape (m, d), or PackedVectors
-        Packed with ``unit=True``, once, where they are searched more than once.
+    vectors : ndarray of float32, shape (m, d), PackedVectors or QuantizedVectors
+        Packed with ``unit=True``, once, where they are searched more than once; quantized too, where by fewer than 8
+        queries at a time. The answer is the same to the bit.
     k : int
         At least 1; all vectors are returned where there are fewer.
     threads : int
@@ -47,7 +49,8 @@ def top_k(
 
     Notes
     -----
-    Exhaustive: O(q m d) time, and memory for ``q k`` candidates beside the panels.
+    Exhaustive: O(q m d) time, and memory for ``q k`` candidates beside the panels; for ``m`` similarities more, of
+    quantized vectors.
     """
     rows, packed = require_vectors(queries, "queries"), _unit(vectors, "vectors", threads)
     q, d = rows.shape
@@ -56,19 +59,14 @@ def top_k(
     require_rankable(packed.n)
     n_kept = min(require_k(k), packed.n)
     ids, similarities = np.empty((q, n_kept), np.int64), np.empty((q, n_kept), np.float32)
-    status = lib.ns_top_k(
-        active_code(),
-        first_row(rows),
-        q,
-        row_stride(rows),
-        ffi.from_buffer("float[]", packed.panels),
-        packed.n,
-        d,
-        n_kept,
-        ffi.from_buffer("int64_t[]", ids),
-        ffi.from_buffer("float[]", similarities),
-        require_threads(threads),
-    )
+    known = (active_code(), first_row(rows), q, row_stride(rows), ffi.from_buffer("float[]", packed.panels))
+    sizes = (packed.n, d, n_kept)
+    found = (ffi.from_buffer("int64_t[]", ids), ffi.from_buffer("float[]", similarities), require_threads(threads))
+    if isinstance(vectors, QuantizedVectors):
+        words, scales = ffi.from_buffer("int16_t[]", vectors.words), ffi.from_buffer("float[]", vectors.scales)
+        status = lib.ns_top_k_quantized(*known, words, scales, vectors.error, *sizes, *found)
+    else:
+        status = lib.ns_top_k(*known, *sizes, *found)
     if status == lib.NS_E_ROW:
         norms(rows, unit=True)  # raises the RowError that names the row and its fault
     check_status(status)
@@ -114,7 +112,9 @@ def batch_similarity(query: Float32Array, centroids: Float32Array | PackedVector
     return out
 
 
-def _unit(vectors: Float32Array | PackedVectors, name: str, threads: int) -> PackedVectors:
+def _unit(vectors: Float32Array | PackedVectors | QuantizedVectors, name: str, threads: int) -> PackedVectors:
+    if isinstance(vectors, QuantizedVectors):
+        return vectors.packed
     if not isinstance(vectors, PackedVectors):
         return pack(require_vectors(vectors, name), unit=True, threads=threads)
     require_unit("cosine", vectors)

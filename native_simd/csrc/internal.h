@@ -24,15 +24,24 @@ typedef struct {
     /* out[n_panels * 16] = dot products of the panels' vectors with one vector of d contiguous elements, unfinished;
      * each panel is read once, from start to end. No calls. */
     void (*vector_dot)(const float *vector, const float *panels, int64_t d, int64_t n_panels, float *out);
+    /* The same of the panels which[0..n_panels-1] alone; six arguments. No calls. */
+    void (*vector_dot_of)(const float *vector, const float *panels, int64_t d, const int64_t *which, int64_t n_panels,
+                          float *out);
     /* ascending j with row[j] >= *threshold or row[j] >= thresholds[j] (no NaN); returns their number. No calls. */
     int64_t (*row_at_least_either)(const float *row, const float *thresholds, int64_t n, const float *threshold,
                                    int32_t *found);
+    /* sums[n_panels * 16] = inner products of the panels' vectors with one vector, all of n_pairs pairs of 16-bit
+     * integers: those of pair k of a panel's 16 vectors lie at panels + 32 k. No sum overflows (quantized.c). No calls. */
+    void (*quantized_dot)(const int16_t *vector, const int16_t *panels, int64_t n_pairs, int64_t n_panels,
+                          int32_t *sums);
 } ns_kernels;
 
 extern const ns_kernels ns_kernels_scalar;
 #if defined(__x86_64__)
 extern const ns_kernels ns_kernels_avx2;
 extern const ns_kernels ns_kernels_avx512;
+void ns_quantized_dot_avx2(const int16_t *vector, const int16_t *panels, int64_t n_pairs, int64_t n_panels,
+                           int32_t *sums);
 #elif defined(__aarch64__)
 extern const ns_kernels ns_kernels_neon;
 #endif
@@ -60,6 +69,10 @@ int32_t ns_unit_rows(const float *rows, int64_t n, int64_t d, int64_t stride, fl
 /* out[n] = cosines of the n vectors in panels with a unit vector of d contiguous elements (search.c). */
 void ns_vector_similarities(const ns_kernels *kernels, const float *unit, const float *panels, int64_t n, int64_t d,
                             float *out);
+
+/* Fewer queries than this take the kernel for one vector: a panel of 16 at the tile kernel's speed costs about what 8
+ * queries cost one by one. */
+enum { NS_FEW = NS_LANES / 2 };
 
 /* Float64 arithmetic on sums of clusters (exact.c): the inner product, and the squared distance of the means. */
 double ns_sums_dot(const double *a, const double *b, int64_t d);

@@ -43,14 +43,30 @@ static void tile_sqeuclidean(const float *a, const float *b, int64_t d, int64_t 
     tile(a, b, d, a_panels, b_panels, c, 1);
 }
 
+/* Up to four panels, `follow` elements behind which the next ones lie. */
+static inline __attribute__((always_inline)) void vector_few(const float *vector, const float *const *panels,
+                                                             int64_t d, int64_t follow, float *out, int64_t n) {
+    switch (n) {
+        case 1: vector_panels(vector, panels, d, follow, out, 1); break;
+        case 2: vector_panels(vector, panels, d, follow, out, 2); break;
+        case 3: vector_panels(vector, panels, d, follow, out, 3); break;
+        default: vector_panels(vector, panels, d, follow, out, 4); break;
+    }
+}
+
 static void vector_dot(const float *vector, const float *panels, int64_t d, int64_t n_panels, float *out) {
-    int64_t j = 0;
-    for (; j + 4 <= n_panels; j += 4) vector_panels(vector, panels + j * NS_LANES * d, d, out + j * NS_LANES, 4);
-    panels += j * NS_LANES * d, out += j * NS_LANES;
-    switch (n_panels - j) {
-        case 3: vector_panels(vector, panels, d, out, 3); break;
-        case 2: vector_panels(vector, panels, d, out, 2); break;
-        case 1: vector_panels(vector, panels, d, out, 1); break;
-        default: break;
+    const int64_t panel = NS_LANES * d;
+    for (int64_t j = 0; j < n_panels; j += 4) {
+        const float *p = panels + j * panel, *const few[] = {p, p + panel, p + 2 * panel, p + 3 * panel};
+        vector_few(vector, few, d, 3 * panel, out + j * NS_LANES, n_panels - j);
+    }
+}
+
+static void vector_dot_of(const float *vector, const float *panels, int64_t d, const int64_t *which, int64_t n_panels,
+                          float *out) {
+    for (int64_t j = 0; j < n_panels; j += 4) {
+        const float *few[4];
+        for (int64_t p = 0; p < 4; p++) few[p] = panels + which[j + p < n_panels ? j + p : j] * NS_LANES * d;
+        vector_few(vector, few, d, 0, out + j * NS_LANES, n_panels - j);
     }
 }

@@ -93,9 +93,8 @@ static int64_t row_at_least(const float *row, const float *bias, int64_t n, floa
 
 /* Four panels at a time: 8 chains cover the 4-cycle latency of two FMA ports. Each panel is read from start to end; the
  * line PREFETCH dimensions on is asked for, past the end of a panel that of the one that follows the four. */
-static inline __attribute__((always_inline)) void vector_panels(const float *vector, const float *panels, int64_t d,
-                                                              float *out, const int n) {
-    const int64_t panel = NS_LANES * d;
+static inline __attribute__((always_inline)) void vector_panels(const float *vector, const float *const *panels,
+                                                                int64_t d, int64_t follow, float *out, const int n) {
     __m256 acc[4][2];
 #pragma GCC unroll 4
     for (int p = 0; p < n; p++)
@@ -103,14 +102,14 @@ static inline __attribute__((always_inline)) void vector_panels(const float *vec
         for (int h = 0; h < 2; h++) acc[p][h] = _mm256_setzero_ps();
     for (int64_t k = 0; k < d; k++) {
         const __m256 x = _mm256_broadcast_ss(vector + k);
-        const int64_t ahead = (k + PREFETCH) * NS_LANES + (k + PREFETCH < d ? 0 : (n - 1) * panel);
+        const int64_t ahead = (k + PREFETCH) * NS_LANES + (k + PREFETCH < d ? 0 : follow);
 #pragma GCC unroll 4
         for (int p = 0; p < n; p++) {
-            __builtin_prefetch(panels + p * panel + ahead);
+            __builtin_prefetch(panels[p] + ahead);
 #pragma GCC unroll 2
             for (int h = 0; h < 2; h++)
                 acc[p][h] =
-                    _mm256_fmadd_ps(x, _mm256_loadu_ps(panels + p * panel + k * NS_LANES + h * HALF), acc[p][h]);
+                    _mm256_fmadd_ps(x, _mm256_loadu_ps(panels[p] + k * NS_LANES + h * HALF), acc[p][h]);
         }
     }
 #pragma GCC unroll 4
@@ -136,6 +135,7 @@ static int64_t row_at_least_either(const float *row, const float *thresholds, in
 }
 
 const ns_kernels ns_kernels_avx2 = {"avx2",       tile_dot, tile_sqeuclidean,   ns_transpose, row_max,
-                                   row_at_least, vector_dot, row_at_least_either};
+                                   row_at_least, vector_dot, vector_dot_of, row_at_least_either,
+                                   ns_quantized_dot_avx2};
 #pragma GCC pop_options
 #endif

@@ -85,19 +85,18 @@ static int64_t row_at_least(const float *row, const float *bias, int64_t n, floa
 /* Four panels at a time: 4 chains of a 4-cycle latency take a line a cycle, all that L2 delivers. Each panel is read
  * from start to end; the line PREFETCH dimensions on is asked for, past the end of a panel that of the one that follows
  * the four. */
-static inline __attribute__((always_inline)) void vector_panels(const float *vector, const float *panels, int64_t d,
-                                                              float *out, const int n) {
-    const int64_t panel = NS_LANES * d;
+static inline __attribute__((always_inline)) void vector_panels(const float *vector, const float *const *panels,
+                                                                int64_t d, int64_t follow, float *out, const int n) {
     __m512 acc[4];
 #pragma GCC unroll 4
     for (int p = 0; p < n; p++) acc[p] = _mm512_setzero_ps();
     for (int64_t k = 0; k < d; k++) {
         const __m512 x = _mm512_set1_ps(vector[k]);
-        const int64_t ahead = (k + PREFETCH) * NS_LANES + (k + PREFETCH < d ? 0 : (n - 1) * panel);
+        const int64_t ahead = (k + PREFETCH) * NS_LANES + (k + PREFETCH < d ? 0 : follow);
 #pragma GCC unroll 4
         for (int p = 0; p < n; p++) {
-            __builtin_prefetch(panels + p * panel + ahead);
-            acc[p] = _mm512_fmadd_ps(x, _mm512_loadu_ps(panels + p * panel + k * NS_LANES), acc[p]);
+            __builtin_prefetch(panels[p] + ahead);
+            acc[p] = _mm512_fmadd_ps(x, _mm512_loadu_ps(panels[p] + k * NS_LANES), acc[p]);
         }
     }
 #pragma GCC unroll 4
@@ -120,6 +119,7 @@ static int64_t row_at_least_either(const float *row, const float *thresholds, in
 }
 
 const ns_kernels ns_kernels_avx512 = {"avx512",     tile_dot, tile_sqeuclidean,   ns_transpose, row_max,
-                                     row_at_least, vector_dot, row_at_least_either};
+                                     row_at_least, vector_dot, vector_dot_of, row_at_least_either,
+                                     ns_quantized_dot_avx2};
 #pragma GCC pop_options
 #endif

@@ -76,9 +76,8 @@ static int64_t row_at_least(const float *row, const float *bias, int64_t n, floa
 
 /* Four panels at a time: 16 chains, as in the micro-kernel. Each panel is read from start to end; the line PREFETCH
  * dimensions on is asked for, past the end of a panel that of the one that follows the four. */
-static inline __attribute__((always_inline)) void vector_panels(const float *vector, const float *panels, int64_t d,
-                                                              float *out, const int n) {
-    const int64_t panel = NS_LANES * d;
+static inline __attribute__((always_inline)) void vector_panels(const float *vector, const float *const *panels,
+                                                                int64_t d, int64_t follow, float *out, const int n) {
     float32x4_t acc[4][QUADS];
 #pragma GCC unroll 4
     for (int p = 0; p < n; p++)
@@ -86,13 +85,13 @@ static inline __attribute__((always_inline)) void vector_panels(const float *vec
         for (int q = 0; q < QUADS; q++) acc[p][q] = vdupq_n_f32(0.0f);
     for (int64_t k = 0; k < d; k++) {
         const float32x4_t x = vld1q_dup_f32(vector + k);
-        const int64_t ahead = (k + PREFETCH) * NS_LANES + (k + PREFETCH < d ? 0 : (n - 1) * panel);
+        const int64_t ahead = (k + PREFETCH) * NS_LANES + (k + PREFETCH < d ? 0 : follow);
 #pragma GCC unroll 4
         for (int p = 0; p < n; p++) {
-            __builtin_prefetch(panels + p * panel + ahead);
+            __builtin_prefetch(panels[p] + ahead);
 #pragma GCC unroll 4
             for (int q = 0; q < QUADS; q++)
-                acc[p][q] = vfmaq_f32(acc[p][q], x, vld1q_f32(panels + p * panel + k * NS_LANES + q * 4));
+                acc[p][q] = vfmaq_f32(acc[p][q], x, vld1q_f32(panels[p] + k * NS_LANES + q * 4));
         }
     }
 #pragma GCC unroll 4
@@ -102,6 +101,39 @@ static inline __attribute__((always_inline)) void vector_panels(const float *vec
 }
 
 #include "kernel_entries.h"
+
+/* Two panels at a time: 8 sums of four vectors each. The products of a pair are neighbours, and are added first. */
+static inline __attribute__((always_inline)) void quantized_panels(const int16_t *vector, const int16_t *panels,
+                                                                   int64_t n_pairs, int32_t *sums, const int n) {
+    int32x4_t acc[2][QUADS];
+#pragma GCC unroll 2
+    for (int p = 0; p < n; p++)
+#pragma GCC unroll 4
+        for (int q = 0; q < QUADS; q++) acc[p][q] = vdupq_n_s32(0);
+    for (int64_t k = 0; k < n_pairs; k++) {
+        const int16x8_t x = vzip1q_s16(vld1q_dup_s16(vector + 2 * k), vld1q_dup_s16(vector + 2 * k + 1));
+#pragma GCC unroll 2
+        for (int p = 0; p < n; p++)
+#pragma GCC unroll 4
+            for (int q = 0; q < QUADS; q++) {
+                const int16x8_t y = vld1q_s16(panels + (p * n_pairs + k) * 2 * NS_LANES + 8 * q);
+                const int32x4_t low = vmull_s16(vget_low_s16(x), vget_low_s16(y)), high = vmull_high_s16(x, y);
+                acc[p][q] = vaddq_s32(acc[p][q], vpaddq_s32(low, high));
+            }
+    }
+#pragma GCC unroll 2
+    for (int p = 0; p < n; p++)
+#pragma GCC unroll 4
+        for (int q = 0; q < QUADS; q++) vst1q_s32(sums + p * NS_LANES + 4 * q, acc[p][q]);
+}
+
+static void quantized_dot(const int16_t *vector, const int16_t *panels, int64_t n_pairs, int64_t n_panels,
+                          int32_t *sums) {
+    const int64_t panel = 2 * NS_LANES * n_pairs;
+    int64_t j = 0;
+    for (; j + 2 <= n_panels; j += 2) quantized_panels(vector, panels + j * panel, n_pairs, sums + j * NS_LANES, 2);
+    if (j < n_panels) quantized_panels(vector, panels + j * panel, n_pairs, sums + j * NS_LANES, 1);
+}
 
 static int64_t row_at_least_either(const float *row, const float *thresholds, int64_t n, const float *threshold,
                                    int32_t *found) {
@@ -119,5 +151,6 @@ static int64_t row_at_least_either(const float *row, const float *thresholds, in
 }
 
 const ns_kernels ns_kernels_neon = {"neon",       tile_dot, tile_sqeuclidean,   ns_transpose, row_max,
-                                   row_at_least, vector_dot, row_at_least_either};
+                                   row_at_least, vector_dot, vector_dot_of, row_at_least_either,
+                                   quantized_dot};
 #endif

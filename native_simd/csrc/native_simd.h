@@ -143,6 +143,17 @@ int32_t ns_ranked(const uint64_t *lists, int64_t n, int64_t width, int64_t k, in
 int32_t ns_top_k(int32_t isa, const float *queries, int64_t q, int64_t stride, const float *vectors, int64_t n,
                  int64_t d, int64_t k, int64_t *indices, float *similarities, int32_t threads);
 
+/* The same vectors in 16-bit fixed point: vector v is about scales[v] times the integers
+ * words[(v / 16) * 32 * pairs + (k / 2) * 32 + (v % 16) * 2 + k % 2], where pairs = (d + 1) / 2. Panels packed with
+ * normalize = 1; scales for all lanes of the panels. *error is the largest norm of what rounding took from a vector. */
+int32_t ns_quantize(const float *panels, int64_t n, int64_t d, int16_t *words, float *scales, double *error,
+                    int32_t threads);
+
+/* The bits of ns_top_k, of the vectors and what ns_quantize made of them. */
+int32_t ns_top_k_quantized(int32_t isa, const float *queries, int64_t q, int64_t stride, const float *vectors,
+                           const int16_t *words, const float *scales, double error, int64_t n, int64_t d, int64_t k,
+                           int64_t *indices, float *similarities, int32_t threads);
+
 /* out[j] = cosine of vector j of the n, packed with normalize = 1, with one query of d elements; NS_E_ROW as above. */
 int32_t ns_batch_similarity(int32_t isa, const float *query, const float *vectors, int64_t n, int64_t d, float *out);
 

@@ -1,6 +1,6 @@
 /* Queries against packed vectors: all similarities of one query, or the best few of many queries.
  *
- * A few queries take the kernel for one vector, which streams the panels once; from FEW on, the tile kernel is faster
+ * A few queries take the kernel for one vector, which streams the panels once; from NS_FEW on, the tile kernel is faster
  * although it computes whole panels of 16 queries. Both return the same bits. A block of queries owns a lock and its
  * lists; consecutive items belong to different blocks. */
 #include <pthread.h>
@@ -8,11 +8,9 @@
 
 #include "internal.h"
 
-enum { FEW = NS_LANES / 2 };
-
 typedef struct {
     const ns_kernels *kernels;
-    const float *queries; /* fewer than FEW: unit vectors one after the other; else panels */
+    const float *queries; /* fewer than NS_FEW: unit vectors one after the other; else panels */
     const float *vectors;
     int64_t q, n, d, n_blocks, k;
     uint64_t *lists;
@@ -31,7 +29,7 @@ static void rank_item(void *context, int64_t item) {
     const int64_t block = item % s->n_blocks, i0 = block * NS_TILE_ROWS, j0 = item / s->n_blocks * NS_TILE_ROWS;
     const int64_t rows = least(NS_TILE_ROWS, s->q - i0), columns = least(NS_TILE_ROWS, s->n - j0);
     const float *queries = s->queries + i0 * s->d, *vectors = s->vectors + j0 * s->d;
-    if (s->q < FEW)
+    if (s->q < NS_FEW)
         for (int64_t i = 0; i < rows; i++)
             ns_vector_similarities(s->kernels, queries + i * s->d, vectors, columns, s->d, tile + i * NS_TILE_ROWS);
     else
@@ -54,7 +52,7 @@ int32_t ns_top_k(int32_t isa, const float *queries, int64_t q, int64_t stride, c
     int32_t status = NS_E_MEMORY;
     if (units && norms && lists && locks) {
         int64_t bad_row;
-        status = q < FEW ? ns_unit_rows(queries, q, d, stride, units)
+        status = q < NS_FEW ? ns_unit_rows(queries, q, d, stride, units)
                          : ns_pack(queries, q, d, stride, 1, units, norms, &bad_row, threads);
     }
     if (status == NS_OK && k > 0) {

@@ -100,6 +100,25 @@ static void compare_vector_dots(const ns_kernels *kernels, int64_t d, int64_t n_
     kernels->vector_dot(vector, panels, d, n_panels, got);
     ns_kernels_scalar.vector_dot(vector, panels, d, n_panels, expected);
     compare("vector_dot", got, expected, sizeof(float) * (size_t)(n_panels * NS_LANES));
+    int64_t *which = allocate(sizeof(int64_t) * (size_t)n_panels);
+    for (int64_t p = 0; p < n_panels; p++) which[p] = next_random() % (uint32_t)n_panels;
+    kernels->vector_dot_of(vector, panels, d, which, n_panels, got);
+    ns_kernels_scalar.vector_dot_of(vector, panels, d, which, n_panels, expected);
+    compare("vector_dot_of", got, expected, sizeof(float) * (size_t)(n_panels * NS_LANES));
+    free(vector), free(panels), free(got), free(expected), free(which);
+}
+
+static void compare_quantized_dots(const ns_kernels *kernels, int64_t n_pairs, int64_t n_panels) {
+    const int64_t n_words = n_panels * NS_LANES * 2 * n_pairs;
+    int16_t *vector = allocate(sizeof(int16_t) * (size_t)(2 * n_pairs));
+    int16_t *panels = allocate(sizeof(int16_t) * (size_t)n_words);
+    int32_t *got = allocate(sizeof(int32_t) * (size_t)(n_panels * NS_LANES));
+    int32_t *expected = allocate(sizeof(int32_t) * (size_t)(n_panels * NS_LANES));
+    for (int64_t k = 0; k < 2 * n_pairs; k++) vector[k] = (int16_t)(next_random() % 3001) - 1500;
+    for (int64_t k = 0; k < n_words; k++) panels[k] = (int16_t)(next_random() % 3001) - 1500;
+    kernels->quantized_dot(vector, panels, n_pairs, n_panels, got);
+    ns_kernels_scalar.quantized_dot(vector, panels, n_pairs, n_panels, expected);
+    compare("quantized_dot", got, expected, sizeof(int32_t) * (size_t)(n_panels * NS_LANES));
     free(vector), free(panels), free(got), free(expected);
 }
 
@@ -126,6 +145,7 @@ static void compare_kernels(const ns_kernels *kernels) {
     compare_transposes(kernels, NS_TILE_ROWS, NS_TILE_ROWS);
     for (int64_t n = 1; n <= 300; n++) compare_row_scans(kernels, n);
     for (int64_t d = 1; d <= 97; d++) compare_vector_dots(kernels, d, 1 + d % 9);
+    for (int64_t n_pairs = 1; n_pairs <= 97; n_pairs++) compare_quantized_dots(kernels, n_pairs, 1 + n_pairs % 9);
     for (int64_t n = 1; n <= NS_TILE_ROWS; n++) compare_row_thresholds(kernels, n);
 }
 
@@ -270,6 +290,19 @@ static void compare_rankings(int32_t isa, int64_t n, int64_t d, int64_t width, i
     if (ns_top_k(NS_SCALAR, y, q, d, vectors, n, d, k, known_ids, known_best, 1) != NS_OK) abort();
     compare("top_k: ids", got_ids, known_ids, sizeof(int64_t) * (size_t)(q * k));
     compare("top_k: similarities", got_best, known_best, sizeof(float) * (size_t)(q * k));
+    const int64_t n_lanes = (n + NS_LANES - 1) / NS_LANES * NS_LANES;
+    int16_t *words = allocate(sizeof(int16_t) * (size_t)(n_lanes * ((d + 1) / 2) * 2));
+    float *scales = floats(n_lanes);
+    double error;
+    if (ns_quantize(vectors, n, d, words, scales, &error, threads) != NS_OK) abort();
+    for (int64_t few = 1; few <= q; few += q > 1 ? q - 1 : 1) {
+        const size_t n_places = (size_t)(few * k);
+        memset(got_ids, 0, sizeof(int64_t) * n_places), memset(got_best, 0, sizeof(float) * n_places);
+        if (ns_top_k_quantized(isa, y, few, d, vectors, words, scales, error, n, d, k, got_ids, got_best, threads)) abort();
+        compare("top_k_quantized: ids", got_ids, known_ids, sizeof(int64_t) * n_places);
+        compare("top_k_quantized: similarities", got_best, known_best, sizeof(float) * n_places);
+    }
+    free(words), free(scales);
     if (ns_batch_similarity(isa, y, vectors, n, d, got_row) != NS_OK) abort();
     if (ns_batch_similarity(NS_SCALAR, y, vectors, n, d, known_row) != NS_OK) abort();
     compare("batch_similarity", got_row, known_row, sizeof(float) * (size_t)n);

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from guarded_memory import guarded, guarded_copy
-from kernel_library import LANES, TILE_ROWS, pack_rows
+from kernel_library import LANES, TILE_ROWS, pack_pairs, pack_rows
 
 if TYPE_CHECKING:
     from kernel_library import Kernels
@@ -64,6 +64,28 @@ def check_vector_dot(kernels: Kernels, scalar: Kernels, d: int, n_panels: int) -
     vector = guarded_copy(hostile_rows(rng, 1, d)[0])
     panels = guarded_copy(pack_rows(hostile_rows(rng, n_panels * LANES, d)))
     assert_same_bits(kernels.vector_dot(vector, panels, d), scalar.vector_dot(vector, panels, d))
+
+
+def check_vector_dot_of(kernels: Kernels, scalar: Kernels, d: int, n_panels: int) -> None:
+    rng = np.random.default_rng([d, n_panels])
+    vector = guarded_copy(hostile_rows(rng, 1, d)[0])
+    panels = guarded_copy(pack_rows(hostile_rows(rng, n_panels * LANES, d)))
+    which = guarded_copy(rng.integers(0, n_panels, n_panels))
+    expected = scalar.vector_dot(vector, panels, d).reshape(n_panels, LANES)[which].reshape(-1)
+    for some in (scalar, kernels):
+        assert_same_bits(some.vector_dot_of(vector, panels, d, which), expected)
+
+
+def check_quantized_dot(kernels: Kernels, scalar: Kernels, n_pairs: int, n_panels: int) -> None:
+    """Against numpy's integers, with sums up to the largest."""
+    rng = np.random.default_rng([n_pairs, n_panels])
+    largest = min(46_340 / np.sqrt(2 * n_pairs), 32_767)
+    rows = np.rint(rng.uniform(-largest, largest, (n_panels * LANES + 1, 2 * n_pairs))).astype(np.int16)
+    rows[[0, 1]], rows[2] = int(largest), -int(largest)
+    vector, panels = guarded_copy(rows[0]), guarded_copy(pack_pairs(rows[1:]))
+    expected = rows[1:].astype(np.int64) @ rows[0].astype(np.int64)
+    for some in (scalar, kernels):
+        assert some.quantized_dot(vector, panels, n_pairs).tolist() == expected.tolist()
 
 
 def check_row_thresholds(kernels: Kernels, scalar: Kernels, n: int, at: str) -> None:

@@ -42,7 +42,9 @@ class _Table(ctypes.Structure):
         ("row_max", ctypes.c_void_p),
         ("row_at_least", ctypes.c_void_p),
         ("vector_dot", ctypes.c_void_p),
+        ("vector_dot_of", ctypes.c_void_p),
         ("row_at_least_either", ctypes.c_void_p),
+        ("quantized_dot", ctypes.c_void_p),
     )
 
 
@@ -153,6 +155,21 @@ class Kernels:
         self.run(self.table.vector_dot, vector, panels, d, out.size // LANES, out)
         return out
 
+    def vector_dot_of(
+        self, vector: NDArray[np.float32], panels: NDArray[np.float32], d: int, which: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Return the raw accumulators of one vector with some of the panels."""
+        out = guarded(len(which) * LANES)
+        out[:] = np.nan
+        self.run(self.table.vector_dot_of, vector, panels, d, which, len(which), out)
+        return out
+
+    def quantized_dot(self, vector: NDArray[np.int16], panels: NDArray[np.int16], n_pairs: int) -> NDArray[np.int32]:
+        """Return the inner products of integers of one vector with all panels."""
+        sums = guarded(panels.size // (2 * n_pairs), np.int32)
+        self.run(self.table.quantized_dot, vector, panels, n_pairs, sums.size // LANES, sums)
+        return sums
+
     def row_at_least_either(
         self, row: NDArray[np.float32], thresholds: NDArray[np.float32], threshold: float
     ) -> NDArray[np.int32]:
@@ -167,3 +184,9 @@ def pack_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     padded = np.zeros((-(-n // LANES) * LANES, d), np.float32)
     padded[:n] = rows
     return np.ascontiguousarray(padded.reshape(-1, LANES, d).transpose(0, 2, 1)).reshape(-1)
+
+
+def pack_pairs(rows: NDArray[np.int16]) -> NDArray[np.int16]:
+    """Return panels of 16 rows of pairs: those of pair ``p`` lie one row after the other, at ``32 * p``."""
+    n, d = rows.shape
+    return np.ascontiguousarray(rows.reshape(n // LANES, LANES, d // 2, 2).transpose(0, 2, 1, 3)).reshape(-1)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 X = np.random.default_rng(0).standard_normal((21, 5)).astype(np.float32)
 UNIT, RAW = native_simd.pack(X, unit=True), native_simd.pack(X)
+QUANTIZED = native_simd.quantize(UNIT)
 PACKS = [
     UNIT,
     RAW,
@@ -178,6 +179,17 @@ CALLS = {
         native_simd.top_k,
         lambda: {"queries": X, "vectors": UNIT, "k": 3, "threads": 1},
         aliases={"vectors": "unit=True"},
+    ),
+    "top_k of quantized vectors": Call(
+        native_simd.top_k,
+        lambda: {"queries": X[:3], "vectors": QUANTIZED, "k": 3, "threads": 2},
+        aliases={"vectors": "unit=True"},
+    ),
+    "quantize": Call(native_simd.quantize, lambda: {"packed": UNIT, "threads": 2}, aliases={"packed": "unit=True"}),
+    "QuantizedVectors": Call(
+        native_simd.QuantizedVectors,
+        lambda: {"packed": UNIT, "words": QUANTIZED.words, "scales": QUANTIZED.scales, "error": QUANTIZED.error},
+        aliases={"packed": "unit=True|words|scales"},
     ),
     "batch_similarity": Call(
         native_simd.batch_similarity,

@@ -10,7 +10,15 @@ import pytest
 from avx512_cpu import NO_YMM_STATE, NO_ZMM_STATE, EmulatedCpu, Trap, load_emulator
 from binding_checks import check_decay, check_fan_effect, check_half_life
 from epilogue_checks import check_fade, check_sigmoid
-from kernel_checks import check_row_scans, check_row_thresholds, check_tiles, check_transpose, check_vector_dot
+from kernel_checks import (
+    check_quantized_dot,
+    check_row_scans,
+    check_row_thresholds,
+    check_tiles,
+    check_transpose,
+    check_vector_dot,
+    check_vector_dot_of,
+)
 from kernel_library import Kernels, pack_rows
 
 if TYPE_CHECKING:
@@ -67,6 +75,8 @@ def test_row_scans_equal_scalar(avx512: Kernels, scalar: Kernels, at: str) -> No
 def test_one_vector_with_panels_equals_scalar(avx512: Kernels, scalar: Kernels, d: int) -> None:
     for n_panels in (1, 2, 3, 4, 9):
         check_vector_dot(avx512, scalar, d, n_panels)
+        check_vector_dot_of(avx512, scalar, d, n_panels)
+        check_quantized_dot(avx512, scalar, d, n_panels)
 
 
 @pytest.mark.parametrize("at", ["start", "end"])

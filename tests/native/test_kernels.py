@@ -10,11 +10,13 @@ from binding_checks import check_decay, check_fan_effect, check_half_life
 from epilogue_checks import check_fade, check_sigmoid
 from kernel_checks import (
     assert_same_bits,
+    check_quantized_dot,
     check_row_scans,
     check_row_thresholds,
     check_tiles,
     check_transpose,
     check_vector_dot,
+    check_vector_dot_of,
 )
 from kernel_library import pack_rows
 
@@ -55,6 +57,13 @@ def test_row_scans_equal_scalar(simd: Kernels, scalar: Kernels, at: str) -> None
 def test_one_vector_with_panels_equals_scalar(simd: Kernels, scalar: Kernels, d: int) -> None:
     for n_panels in (1, 2, 3, 4, 5, 11, 12):
         check_vector_dot(simd, scalar, d, n_panels)
+        check_vector_dot_of(simd, scalar, d, n_panels)
+
+
+@pytest.mark.parametrize("n_pairs", [*range(1, 49, 3), 95, 96, 97, 383, 384, 385])
+def test_integers_with_panels_equal_scalar(simd: Kernels, scalar: Kernels, n_pairs: int) -> None:
+    for n_panels in (1, 2, 3, 4, 5, 11, 12):
+        check_quantized_dot(simd, scalar, n_pairs, n_panels)
 
 
 def test_one_vector_with_panels_equals_a_row_of_the_tile(scalar: Kernels) -> None:

@@ -57,6 +57,13 @@ def test_nearest_concepts_are_found_in_order(
     check(CentroidIndex(ids, centroids).search(queries, k), ids, centroids, queries, k)
 
 
+def test_nearest_of_many_concepts_are_found_in_order() -> None:
+    rng = np.random.default_rng(0)
+    ids, centroids = rng.permutation(3_000), rng.standard_normal((3_000, 128)).astype(np.float32)
+    queries = np.concatenate([centroids[:2], rng.standard_normal((1, 128)).astype(np.float32)])
+    check(CentroidIndex(ids, centroids).search(queries, 20), ids, centroids, queries, 20)
+
+
 @settings(deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), k=st.integers(1, 60))
 def test_equal_centroids_come_in_order_of_id(seed: int, k: int) -> None:
