@@ -36,7 +36,7 @@ def paths(n: int, d: int) -> dict[str, Callable[[], object]]:
     rng = np.random.default_rng(1)
     x = rng.standard_normal((n, d), dtype=np.float32)
     packed = native_simd.pack(x, unit=True)
-    square = np.empty((n, n), np.float32)
+    square, quantized = np.empty((n, n), np.float32), native_simd.quantize(packed)
     strengths, rates = np.ones(n, np.float32), np.full(n, 1e-3, np.float32)
     touched, fans = np.arange(n, dtype=np.int64), np.arange(n, dtype=np.uint32)
     temporal, sigmoid = native_simd.Temporal(n / 2, touched, touched), native_simd.Sigmoid(10, 0.25)
@@ -53,6 +53,8 @@ def paths(n: int, d: int) -> dict[str, Callable[[], object]]:
         ),
         "neighbours": lambda: native_simd.neighbours(packed, 10),
         "top_k": lambda: native_simd.top_k(x[:1], packed, 10),
+        "quantize": lambda: native_simd.quantize(packed),
+        "top_k of quantized": lambda: native_simd.top_k(x[:1], quantized, 10),
         "batch_similarity": lambda: native_simd.batch_similarity(x[0], packed),
         "decay": lambda: native_simd.decay(strengths, rates, 0.5),
         "decay_half_life": lambda: native_simd.decay_half_life(strengths, touched, 2 * n, 1e6),

@@ -40,6 +40,10 @@ static void write_to(workload *w, int64_t n_bytes) {
 
 static int64_t n_panel_bytes(const workload *w) { return (w->n + NS_LANES - 1) / NS_LANES * NS_LANES * w->d * 4; }
 
+static int64_t n_word_bytes(const workload *w) {
+    return (w->n + NS_LANES - 1) / NS_LANES * NS_LANES * ((w->d + 1) / 2) * 4;
+}
+
 static int64_t n_tiles(const workload *w) {
     const int64_t n_blocks = (w->n + NS_TILE_ROWS - 1) / NS_TILE_ROWS;
     return n_blocks * (n_blocks + 1) / 2;
@@ -79,6 +83,19 @@ static void row(workload *w) {
 static void lists(workload *w) {
     vectors(w);
     write_to(w, w->n * N_PLACES * 12);
+}
+
+static void copy(workload *w) {
+    vectors(w);
+    w->scales = allocate(n_panel_bytes(w) / w->d);
+    write_to(w, n_word_bytes(w));
+}
+
+static void lists_by_copy(workload *w) {
+    lists(w);
+    w->words = allocate(n_word_bytes(w));
+    w->scales = allocate(n_panel_bytes(w) / w->d);
+    if (ns_quantize(w->panels, w->n, w->d, w->words, w->scales, &w->error, 1) != NS_OK) abort();
 }
 
 static void strengths(workload *w) {
@@ -182,6 +199,13 @@ static int32_t search(workload *w, int32_t isa, int64_t n_queries, int32_t threa
                     (float *)(indices + w->n * N_PLACES), threads);
 }
 
+static int32_t search_copy(workload *w, int32_t isa, int32_t threads) {
+    const int64_t k = least(N_PLACES, w->n);
+    int64_t *indices = w->out;
+    return ns_top_k_quantized(isa, w->rows, 1, w->d, w->panels, w->words, w->scales, w->error, w->n, w->d, k, indices,
+                              (float *)(indices + w->n * N_PLACES), threads);
+}
+
 /* Name, measured n and d, what it writes, call. */
 #define OPERATIONS(ADD) \
     ADD(pack, 512, 256, panels, ns_pack(w->rows, w->n, w->d, w->d, 1, w->out, w->norms, &w->bad_row, threads)) \
@@ -199,6 +223,8 @@ static int32_t search(workload *w, int32_t isa, int64_t n_queries, int32_t threa
                       N_PLACES, threads)) \
     ADD(top_k_one, 4096, 192, lists, search(w, isa, 1, threads)) \
     ADD(top_k_many, 2048, 192, lists, search(w, isa, 16, threads)) \
+    ADD(quantize, 2048, 192, copy, ns_quantize(w->panels, w->n, w->d, w->out, w->scales, &w->error, threads)) \
+    ADD(top_k_quantized, 4096, 192, lists_by_copy, search_copy(w, isa, threads)) \
     ADD(batch_similarity, 4096, 192, row, ns_batch_similarity(isa, w->rows, w->panels, w->n, w->d, w->out)) \
     ADD(decay, 131072, 0, strengths, ns_decay(isa, w->out, w->rates, w->n, 1.5, threads)) \
     ADD(decay_half_life, 131072, 0, strengths, \
@@ -227,7 +253,7 @@ workload prepare(const operation *o, int64_t n, int64_t d) {
 }
 
 void release(workload *w) {
-    void *arrays[] = {w->rows, w->panels, w->norms, w->matrix, w->sums, w->counts, w->lists, w->rates, w->times,
-                      w->fan_out, w->out};
+    void *arrays[] = {w->rows, w->panels, w->norms, w->words, w->scales, w->matrix, w->sums, w->counts, w->lists, w->rates,
+                      w->times, w->fan_out, w->out};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) free(arrays[i]);
 }

@@ -12,6 +12,9 @@ typedef struct {
     float *rows, *panels; /* the vectors, and the same packed to unit length */
     double *norms;
     int64_t bad_row;
+    int16_t *words; /* of the 16-bit copy, with scales and error */
+    float *scales;
+    double error;
     float *matrix; /* n x n similarities; with sums and counts what a chain consumes */
     double *sums, *counts;
     uint64_t *lists; /* of neighbours: what an agglomeration starts from */
