@@ -5,8 +5,6 @@ python -m benchmarks.pool
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 import cluster_engine as ce
@@ -16,28 +14,9 @@ from benchmarks.figures import Figure, of_turns
 from benchmarks.machine import n_cpus
 from benchmarks.suite import Part, Suite
 from cluster_engine.config import PoolConfig
-from cluster_engine.linkage.chain import cluster_matrix
-from cluster_engine.linkage.criterion import Criterion
-from cluster_engine.linkage.dendrogram import linkage_matrix
-from cluster_engine.linkage.duplicates import distinct_points
-from cluster_engine.progress import Phase
 from cluster_engine.shards.pool import ShardPool, connected
-from cluster_engine.similarity.matrix import SharedMatrix
-from cluster_engine.similarity.tiles import TilePlan
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-COSINE = Criterion("average", "cosine")
 DIMENSION = 768
-
-
-def through_pool(pool: ShardPool, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
-    points = distinct_points(vectors, native_simd.norms(vectors, unit=True), COSINE)
-    plan = TilePlan.for_workers(len(points), len(pool))
-    with SharedMatrix(plan) as matrix:
-        pool.fill(matrix, points.vectors, COSINE, plan, Phase("pairwise", plan.n_tiles))
-        return linkage_matrix(points.expand(cluster_matrix(matrix.values, COSINE, points)), len(vectors))
 
 
 def through_warm_pools(divide: int) -> list[Figure]:
@@ -45,7 +24,7 @@ def through_warm_pools(divide: int) -> list[Figure]:
     with connected():
         for n_actors, transport in ((1, "shared"), (2, "shared"), (4, "shared"), (1, "objects")):
             with ShardPool(PoolConfig(actors_per_numa_node=n_actors, transport=transport)) as pool:
-                for n, turns in ((1_000, 15), (5_000, 5), (10_000, 3)):
+                for n, turns in ((1_000, 15), (5_000, 5), (10_000, 3), (20_000, 3)):
                     row: dict[str, str | int] = {"actors": n_actors, "tiles travel": transport, "n": n // divide}
                     figures += beside(pool, row | {"ISA": native_simd.active_isa(), "threads": n_cpus()}, turns)
     return figures
@@ -53,10 +32,10 @@ def through_warm_pools(divide: int) -> list[Figure]:
 
 def beside(pool: ShardPool, row: dict[str, str | int], turns: int) -> list[Figure]:
     vectors = np.random.default_rng(1).standard_normal((int(row["n"]), DIMENSION), dtype=np.float32)
-    assert np.array_equal(through_pool(pool, vectors), ce.linkage(vectors))
+    assert np.array_equal(ce.distributed_linkage(vectors, pool=pool), ce.linkage(vectors))
     contenders = {
         "one process": timed(lambda: ce.linkage(vectors)),
-        "pool": timed(lambda: through_pool(pool, vectors)),
+        "pool": timed(lambda: ce.distributed_linkage(vectors, pool=pool)),
     }
     return [of_turns(row, name, turns_s) for name, turns_s in take_turns(contenders, turns).items()]
 

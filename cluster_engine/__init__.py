@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cluster_engine.dendrogram import Dendrogram
     from cluster_engine.driver import BatchReport, consolidate
     from cluster_engine.estimator import ConceptClustering
+    from cluster_engine.shards.linkage import distributed_linkage
     from cluster_engine.shards.shard import BindingShard
     from cluster_engine.store.snapshot import ConceptStore
 
@@ -27,6 +28,7 @@ __all__ = [
     "Dendrogram",
     "Plan",
     "consolidate",
+    "distributed_linkage",
     "linkage",
     "plan",
 ]
@@ -38,6 +40,7 @@ _MODULES = {
     "ConceptStore": "cluster_engine.store.snapshot",
     "Dendrogram": "cluster_engine.dendrogram",
     "consolidate": "cluster_engine.driver",
+    "distributed_linkage": "cluster_engine.shards.linkage",
 }
 
 

@@ -2,10 +2,11 @@
 
 ::
 
-    read -> distinct -> pairwise (actors, parallel) -> linkage (here, sequential) -> cut -> form (actors) -> commit
+    read -> distinct -> pairs (actors, parallel) -> linkage (here, sequential) -> cut -> form (actors) -> commit
 
-The driver holds the episodes, the plan and the matrix; the actors hold their share of the batch, packed, and the
-shards of the binding index. Nothing is visible in the store until the commit.
+The pairs fill a matrix or leave ranked lists. The driver holds the episodes and the matrix or the lists; the actors
+hold their share of the batch, packed, and the shards of the binding index. Nothing is visible in the store until the
+commit.
 """
 
 from __future__ import annotations
@@ -13,10 +14,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import resource
-import time
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from importlib.metadata import version as installed_version
 from typing import TYPE_CHECKING
 
@@ -41,25 +39,23 @@ from cluster_engine.data.quarantine import Quarantine, join_quarantines
 from cluster_engine.data.reading import read_episodes
 from cluster_engine.data.schema import ColumnNames
 from cluster_engine.errors import InputError
-from cluster_engine.linkage.chain import cluster_matrix
 from cluster_engine.linkage.criterion import Criterion
 from cluster_engine.linkage.cut import Cut, cut_at, cut_into, group_heights, group_rows
 from cluster_engine.linkage.dendrogram import linkage_matrix
-from cluster_engine.linkage.duplicates import Points, distinct_points
+from cluster_engine.linkage.duplicates import distinct_points
 from cluster_engine.linkage.gain import choose_cut, cross_similarities
-from cluster_engine.progress import Phase, Reporter
+from cluster_engine.progress import Phase, Reporter, timed
 from cluster_engine.shards.actor import ActorReport, ConceptMembers
+from cluster_engine.shards.linkage import PooledLinkage, pooled_path
+from cluster_engine.shards.passes import form_concepts
 from cluster_engine.shards.pool import ShardPool, connected
 from cluster_engine.shards.shard import shard_of
-from cluster_engine.similarity.capacity import available_bytes, require_fit
-from cluster_engine.similarity.matrix import SharedMatrix, linkage_bytes
-from cluster_engine.similarity.tiles import TilePlan
 from cluster_engine.store.catalog import current_version, find_slot
 from cluster_engine.store.commit import check_writable, commit_version
 from cluster_engine.store.snapshot import ConceptStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -145,28 +141,23 @@ def consolidate(
     base = current_version(store)
     seconds: dict[str, float] = {}
 
-    with _timed("read", seconds):
+    with timed("read", seconds):
         episodes, n_new, quarantine = _read(input, store, base, settings, progress)
         criterion = Criterion(settings.linkage.method, settings.linkage.metric)
         norms = native_simd.norms(episodes.vectors, unit=criterion.unit, threads=len(os.sched_getaffinity(0)))
         points = distinct_points(episodes.vectors, norms, criterion)
-    _require_fit(points, criterion, settings)
+    path = pooled_path(points, criterion, settings.memory_limit_bytes)
 
     with connected(), ShardPool(settings.pool) as pool:
-        plan = TilePlan.for_workers(len(points), len(pool))
-        with SharedMatrix(plan) as matrix:
-            with _timed("pairwise", seconds):
-                pool.fill(matrix, points.vectors, criterion, plan, Phase("pairwise", plan.n_tiles, progress))
-            with _timed("linkage", seconds):
-                merges = cluster_matrix(matrix.values, criterion, points, progress)
-                z = linkage_matrix(points.expand(merges), len(episodes))
-        with _timed("concepts", seconds):
+        merges = PooledLinkage(pool, points, criterion, reporter=progress).merges(path, seconds)
+        z = linkage_matrix(points.expand(merges), len(episodes))
+        with timed("concepts", seconds):
             cut = _cut(z, criterion, episodes, settings)
             groups = group_rows(z, cut.n_merges, settings.cut.min_episodes)
             concepts = _form(pool, episodes, groups, Phase("concepts", len(groups), progress))
         actors = pool.reports
 
-    with _timed("commit", seconds):
+    with timed("commit", seconds):
         nodes = join_concepts(z, cut.n_merges, {int(c.rows[0]): c for c in concepts}, episodes.ids)
         tables = {
             "episodes": episode_table(episodes),
@@ -179,13 +170,6 @@ def consolidate(
         tables["report"] = _report_table(tables, n_new, cut, seconds, actors)
         version = commit_version(store, tables, slot=slot, expected_version=base or 0)
     return _describe(ConceptStore.open(store, version=version), repeated=False)
-
-
-@contextmanager
-def _timed(phase: str, seconds: dict[str, float]) -> Iterator[None]:
-    start_s = time.perf_counter()
-    yield
-    seconds[phase] = time.perf_counter() - start_s
 
 
 def _read(
@@ -216,12 +200,6 @@ def _count_reasons(quarantine: Quarantine) -> str:
     return f"{len(quarantine)} rows were refused ({counts})" if counts else "it has no rows"
 
 
-def _require_fit(points: Points, criterion: Criterion, settings: Config) -> None:
-    """Refuse before anything starts: the matrix, the sums, and two copies of the vectors (object store, packed)."""
-    need = partial(linkage_bytes, d=points.vectors.shape[1], n_copies=2, with_sums=criterion.bilinear)
-    require_fit(f"{criterion.method} linkage", len(points), need, settings.memory_limit_bytes or available_bytes())
-
-
 def _cut(z: NDArray[np.float64], criterion: Criterion, episodes: Episodes, settings: Config) -> Cut:
     if settings.cut.distance is not None:
         return cut_at(z, settings.cut.distance)
@@ -237,7 +215,7 @@ def _form(pool: ShardPool, episodes: Episodes, groups: Sequence[NDArray[np.int64
     shards = shard_of(ids, pool.n_shards)
     of_shard = [np.flatnonzero(shards == shard) for shard in range(pool.n_shards)]
     members = [ConceptMembers.gather(ids[chosen], [groups[i] for i in chosen.tolist()]) for chosen in of_shard]
-    formed = pool.form(members, lambda shard: episodes.vectors[members[shard].rows], phase)
+    formed = form_concepts(pool, members, lambda shard: episodes.vectors[members[shard].rows], phase)
     return [
         Concept(int(ids[i]), groups[i], formation)
         for shard, formations in formed.items()

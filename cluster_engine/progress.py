@@ -6,7 +6,8 @@ Owns the measurement; how it is shown (a bar, a JSON line) is the caller's busin
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +21,7 @@ class Progress:
     Attributes
     ----------
     phase : str
-        "read", "pairwise", "linkage", "concepts" or "commit".
+        "read", "pairwise" (to a matrix) or "neighbours" (without), "linkage", "concepts" or "commit".
     done, total : int
         Units of work (rows, tiles, merges) finished and planned.
     elapsed_s, remaining_s : float
@@ -43,6 +44,14 @@ Reporter = Callable[[Progress], None]
 def resident_bytes() -> int:
     """Return the resident memory of this process, in bytes."""
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * _PAGE_BYTES
+
+
+@contextmanager
+def timed(phase: str, seconds: dict[str, float]) -> Iterator[None]:
+    """Add the wall time of a block to ``seconds``, by the name of the phase."""
+    start_s = time.perf_counter()
+    yield
+    seconds[phase] = time.perf_counter() - start_s
 
 
 @dataclass(slots=True)

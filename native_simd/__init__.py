@@ -22,7 +22,7 @@ from native_simd.chain import ChainCounters, Method, NearestNeighbourChain
 from native_simd.epilogue import Sigmoid, Temporal
 from native_simd.exact import pair_similarities
 from native_simd.isa import IsaUnavailableError, active_isa, available_isas
-from native_simd.neighbours import NeighbourPass, Neighbours, RankedBlock, neighbours, rank_blocks
+from native_simd.neighbours import NeighbourPass, Neighbours, RankedBlock, neighbours, rank_blocks, read_lists
 from native_simd.packing import LANES, PackedVectors, RowError, norms, pack
 from native_simd.pairs import (
     TILE_ROWS,
@@ -74,6 +74,7 @@ __all__ = [
     "quantize",
     "rank_blocks",
     "rank_clusters",
+    "read_lists",
     "renumber",
     "similarity",
     "top_k",

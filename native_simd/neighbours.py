@@ -210,6 +210,11 @@ class NeighbourPass:
         return Neighbours(*ranked(self._lists, self._n_kept))
 
 
+def read_lists(lists: NDArray[np.uint64]) -> Neighbours:
+    """Return what ranked lists of shape (n, k + 1) say: k neighbours, -1 and -infinity in empty places, and a bound."""
+    return Neighbours(*ranked(lists, lists.shape[1] - 1))
+
+
 def neighbours(packed: PackedVectors, k: int, metric: Metric = "cosine", threads: int = 1) -> Neighbours:
     """Return the ``k`` nearest other rows of every row, and a bound on the similarity to all the rest.
 

@@ -16,9 +16,9 @@ from cluster_engine.linkage.chain import cluster_distances, cluster_matrix
 from cluster_engine.linkage.criterion import METHODS, SQUARABLE, Criterion, Method, Metric
 from cluster_engine.linkage.dendrogram import linkage_matrix
 from cluster_engine.linkage.duplicates import distinct_points
-from cluster_engine.linkage.lists import agglomerate, nearest_lists
+from cluster_engine.linkage.lists import N_NEIGHBOURS, agglomerate, nearest_lists
 from cluster_engine.linkage.plan import choose_path
-from cluster_engine.linkage.spanning_tree import merge_tree
+from cluster_engine.linkage.spanning_tree import TREE_NEIGHBOURS, merge_tree, tree_kernel
 from cluster_engine.progress import Phase, Reporter
 from cluster_engine.similarity.capacity import available_bytes, require_fit
 from cluster_engine.similarity.matrix import linkage_bytes, row_stride
@@ -105,11 +105,11 @@ def linkage(
     if metric == "precomputed":
         return _from_distances(X, method, weights=weights, cut=cut, memory_limit=memory_limit, progress=progress)
     criterion = Criterion(method, metric)
-    vectors = _as_vectors(X)
+    vectors = as_vectors(X)
     n_threads = threads if threads is not None else len(os.sched_getaffinity(0))
-    checked_weights = _checked_weights(weights, len(vectors), criterion.method)
+    weight_of = checked_weights(weights, len(vectors), criterion.method)
     packed = _packed(vectors, criterion, n_threads)
-    points = distinct_points(vectors, packed.norms, criterion, checked_weights)
+    points = distinct_points(vectors, packed.norms, criterion, weight_of)
     if len(points) < len(vectors):
         packed = _packed(points.vectors, criterion, n_threads)
     path, reason = choose_path(len(points), vectors.shape[1], criterion, memory_limit)
@@ -119,15 +119,19 @@ def linkage(
         del packed
         merges = cluster_matrix(matrix, criterion, points, progress).below(cut)
     elif path == "spanning tree":
-        merges = merge_tree(points, packed, criterion, n_threads, cut=cut, reporter=progress)
+        nearest = partial(
+            nearest_lists, packed, tree_kernel(criterion), TREE_NEIGHBOURS, threads=n_threads, reporter=progress
+        )
+        merges = merge_tree(points, packed, criterion, n_threads, nearest, cut=cut, reporter=progress)
     else:
-        lists = nearest_lists(packed, criterion, n_threads, progress)
+        lists = nearest_lists(packed, criterion.kernel, N_NEIGHBOURS, threads=n_threads, reporter=progress)
         rescan = partial(native_simd.Agglomeration.rescan, threads=n_threads)
         merges = agglomerate(points, packed, lists, criterion, rescan, cut=cut, threads=n_threads, reporter=progress)
     return linkage_matrix(points.expand(merges, cut), len(vectors))
 
 
-def _checked_weights(weights: ArrayLike | None, n: int, method: Method) -> NDArray[np.float64] | None:
+def checked_weights(weights: ArrayLike | None, n: int, method: Method) -> NDArray[np.float64] | None:
+    """Return weights, if there are any: positive, finite, one for each of n rows, and of use to the method."""
     if weights is None:
         return None
     if method not in ("average", "ward"):
@@ -142,7 +146,8 @@ def _checked_weights(weights: ArrayLike | None, n: int, method: Method) -> NDArr
     return np.ascontiguousarray(checked, np.float64)
 
 
-def _as_vectors(X: ArrayLike) -> NDArray[np.float32]:
+def as_vectors(X: ArrayLike) -> NDArray[np.float32]:
+    """Return float32 vectors, at least two, copied only if they are something else."""
     x = np.asarray(X)
     if x.ndim != 2 or x.shape[1] == 0 or x.dtype.kind not in "fiub":
         raise InputError(f"X must be a real array of shape (n, d), got {x.dtype} of shape {x.shape}")
@@ -150,6 +155,20 @@ def _as_vectors(X: ArrayLike) -> NDArray[np.float32]:
         raise InputError(f"a dendrogram needs at least 2 vectors, got {len(x)}")
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused with its row
         return np.ascontiguousarray(x, np.float32)
+
+
+def checked_norms(vectors: NDArray[np.float32], criterion: Criterion, threads: int) -> NDArray[np.float64]:
+    """Return the norms of vectors that the criterion can compare.
+
+    Raises
+    ------
+    VectorError
+        One is not finite, or zero under "cosine"; names the row.
+    """
+    try:
+        return native_simd.norms(vectors, unit=criterion.unit, threads=threads)
+    except native_simd.RowError as fault:
+        raise VectorError(str(fault)) from None
 
 
 def _packed(vectors: NDArray[np.float32], criterion: Criterion, threads: int) -> native_simd.PackedVectors:
@@ -200,7 +219,7 @@ def _from_distances(
     n = condensed.n_points(len(distances)) if distances.ndim == 1 else _square_points(distances)
     if method == "ward" and weights is not None:
         raise InputError("weights are not for precomputed Ward: distances do not tell the weights they were made with")
-    checked_weights = _checked_weights(weights, n, method)
+    weight_of = checked_weights(weights, n, method)
     limit = memory_limit if memory_limit is not None else available_bytes()
     require_fit(f"{method} linkage", n, partial(linkage_bytes, d=0, n_copies=0, with_sums=False), limit)
     _check_distances(distances, n, SQUARABLE if method == "ward" else _REPRESENTABLE)
@@ -214,7 +233,7 @@ def _from_distances(
     if method == "ward":
         np.square(matrix, out=matrix)
         np.negative(matrix, out=matrix)
-    return linkage_matrix(cluster_distances(matrix, criterion, checked_weights, progress).below(cut), n)
+    return linkage_matrix(cluster_distances(matrix, criterion, weight_of, progress).below(cut), n)
 
 
 def _square_points(distances: NDArray[np.generic]) -> int:

@@ -33,10 +33,16 @@ N_NEIGHBOURS = 32
 
 
 def nearest_lists(
-    packed: native_simd.PackedVectors, criterion: Criterion, threads: int, reporter: Reporter | None = None
+    packed: native_simd.PackedVectors,
+    kernel: native_simd.Metric,
+    n_neighbours: int,
+    labels: NDArray[np.int32] | None = None,
+    *,
+    threads: int,
+    reporter: Reporter | None = None,
 ) -> NDArray[np.uint64]:
-    """Return the ranked lists of the pass over all pairs, `N_NEIGHBOURS` candidates and a bound for each point."""
-    neighbours = native_simd.NeighbourPass(packed, N_NEIGHBOURS, criterion.kernel)
+    """Return the ranked lists of the pass over all pairs of points of different labels: candidates and a bound each."""
+    neighbours = native_simd.NeighbourPass(packed, n_neighbours, kernel, labels=labels)
     phase = Phase("neighbours", neighbours.n_tiles, reporter)
     while phase.done < phase.total:
         stop = min(phase.total, phase.done + _TILES_PER_REPORT * threads)

@@ -9,7 +9,7 @@ import os
 import time
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from cluster_engine.linkage.lists import N_NEIGHBOURS
 from cluster_engine.similarity.capacity import available_bytes, format_bytes, largest_fitting, require_fit
 from cluster_engine.similarity.matrix import linkage_bytes
 from native_simd.arrays import aligned_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Path = Literal["matrix", "lists", "spanning tree"]
 
@@ -117,8 +120,15 @@ def plan(
     )
 
 
-def choose_path(n: int, d: int, criterion: Criterion, memory_limit: int | None = None) -> tuple[Path, str]:
+def choose_path(
+    n: int, d: int, criterion: Criterion, memory_limit: int | None = None, *, n_copies: int = 1
+) -> tuple[Path, str]:
     """Return the path and why.
+
+    Parameters
+    ----------
+    n_copies : int
+        Copies of the vectors made on the way, beside sums: packed, in an object store.
 
     Raises
     ------
@@ -127,36 +137,37 @@ def choose_path(n: int, d: int, criterion: Criterion, memory_limit: int | None =
     """
     limit = memory_limit if memory_limit is not None else available_bytes()
     what = f"{criterion.method} linkage under {criterion.metric!r}"
-    need_matrix = partial(path_bytes, "matrix", d=d, criterion=criterion)
+    need_matrix = partial(path_bytes, "matrix", d=d, criterion=criterion, n_copies=n_copies)
     if not criterion.exact:
-        _require_matrix(what, n, d, criterion, limit)
+        _require_matrix(what, n, need_matrix, path_bytes("lists", n, d, criterion, n_copies=n_copies), limit)
         return "matrix", "clusters of this method and metric have no similarity that their means would tell"
     if criterion.bilinear and n <= _SMALL and need_matrix(n) <= limit:
         return "matrix", f"up to {_SMALL:,} points it is the faster way"
     path: Path = "spanning tree" if criterion.method == "single" else "lists"
-    require_fit(what, n, partial(path_bytes, path, d=d, criterion=criterion), limit)
-    return path, f"beyond {_SMALL:,} points it is the faster way" if criterion.bilinear else "it decides in float64"
+    require_fit(what, n, partial(path_bytes, path, d=d, criterion=criterion, n_copies=n_copies), limit)
+    if not criterion.bilinear:
+        return path, "it decides in float64"
+    return path, f"beyond {_SMALL:,} points it is the faster way" if n > _SMALL else "a matrix does not fit"
 
 
-def path_bytes(path: Path, n: int, d: int, criterion: Criterion) -> int:
+def path_bytes(path: Path, n: int, d: int, criterion: Criterion, *, n_copies: int = 1) -> int:
     """Return the peak memory of a path beyond the n float32 vectors."""
     if path == "matrix":
-        return linkage_bytes(n, d, n_copies=1, with_sums=criterion.bilinear)
+        return linkage_bytes(n, d, n_copies=n_copies, with_sums=criterion.bilinear)
     if path == "spanning tree":
-        return aligned_bytes(4 * n * d) + _TREE_POINT_BYTES * n
-    # packed vectors, and float64 sums of clusters of two points or more: at most n / 2 of them
-    return aligned_bytes(4 * n * d) + 4 * n * d + _POINT_BYTES * n + 16 * (N_NEIGHBOURS + 1) * n
+        return aligned_bytes(4 * n * d) + 4 * (n_copies - 1) * n * d + _TREE_POINT_BYTES * n
+    # packed vectors, and, after the pass, float64 sums of clusters of two points or more: at most n / 2 of them
+    return aligned_bytes(4 * n * d) + 4 * max(n_copies - 1, 1) * n * d + _POINT_BYTES * n + 16 * (N_NEIGHBOURS + 1) * n
 
 
-def _require_matrix(what: str, n: int, d: int, criterion: Criterion, limit: int) -> None:
-    need = partial(path_bytes, "matrix", d=d, criterion=criterion)
+def _require_matrix(what: str, n: int, need: Callable[[int], int], lists_bytes: int, limit: int) -> None:
     if need(n) <= limit:
         return
     raise CapacityError(
         f"{what} of {n:,} vectors goes through a matrix, which needs {format_bytes(need(n))}, but only "
         f"{format_bytes(limit)} may be used; {largest_fitting(need, limit):,} vectors would fit. Without a matrix: "
         "single linkage, average linkage under 'cosine', 'dot' or 'sqeuclidean', and Ward's need at most "
-        f"{format_bytes(path_bytes('lists', n, d, Criterion('average', 'cosine')))}"
+        f"{format_bytes(lists_bytes)}"
     )
 
 

@@ -19,16 +19,20 @@ from cluster_engine.linkage.dendrogram import Merges
 from cluster_engine.progress import Phase, Reporter
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from cluster_engine.linkage.criterion import Criterion
     from cluster_engine.linkage.duplicates import Points
 
+    Nearest = Callable[[NDArray[np.int32]], NDArray[np.uint64]]
+
 _LOG = logging.getLogger(__name__)
-_TILES_PER_REPORT = 64
 _ROWS_ALONE = 64  # rows compared with all others at a time
 _FEW = 8  # more than this part of the rows, and a pass over all pairs costs less than comparing them alone
-N_NEIGHBOURS = 16
+TREE_NEIGHBOURS = 16
+"""Candidates of each point."""
 
 
 @dataclass(slots=True)
@@ -69,7 +73,7 @@ class _Search:
     packed: native_simd.PackedVectors
     criterion: Criterion
     threads: int
-    reporter: Reporter | None
+    nearest: Nearest
     labels: NDArray[np.int32] = field(init=False)  # smallest row of the component
     ids: NDArray[np.int64] = field(init=False)
     upper: NDArray[np.float64] = field(init=False)
@@ -81,10 +85,6 @@ class _Search:
     def __post_init__(self) -> None:
         self.labels = np.arange(len(self.points), dtype=np.int32)
         self.list_neighbours()
-
-    @property
-    def kernel(self) -> native_simd.Metric:
-        return self.criterion.metric if self.criterion.metric in ("cosine", "dot") else "sqeuclidean"
 
     def optimistic(self, values: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return bounds on the float64 similarities of pairs of which the float32 kernel made ``values``."""
@@ -110,13 +110,7 @@ class _Search:
 
     def list_neighbours(self) -> None:
         """List of every point the nearest others outside its component: a pass over all pairs."""
-        neighbours = native_simd.NeighbourPass(self.packed, N_NEIGHBOURS, self.kernel, labels=self.labels)
-        phase = Phase("neighbours", neighbours.n_tiles, self.reporter)
-        while phase.done < phase.total:
-            stop = min(phase.total, phase.done + _TILES_PER_REPORT * self.threads)
-            neighbours.run((phase.done, stop), self.threads)
-            phase.advance(stop - phase.done)
-        found = neighbours.result()
+        found = native_simd.read_lists(self.nearest(self.labels))
         self.ids, self.upper = np.maximum(found.ids, 0), self.optimistic(found.similarities)
         self.rest = self.optimistic(found.bound)
         self.n_passes += 1
@@ -148,7 +142,9 @@ class _Search:
             block, rows = rows[:_ROWS_ALONE], rows[_ROWS_ALONE:]
             alone = native_simd.pack(self.points.vectors[block], unit=self.criterion.unit)
             values = np.empty((len(block), len(self.labels)), np.float32)
-            native_simd.pairwise(alone, self.packed, metric=self.kernel, out=values, threads=self.threads)
+            native_simd.pairwise(
+                alone, self.packed, metric=tree_kernel(self.criterion), out=values, threads=self.threads
+            )
             values[self.labels[block][:, np.newaxis] == self.labels] = -np.inf
             nearest = values.argmax(axis=1)
             highest = values[np.arange(len(block)), nearest]
@@ -192,6 +188,11 @@ class _Search:
         self.labels = root[self.labels].astype(np.int32)
 
 
+def tree_kernel(criterion: Criterion) -> native_simd.Metric:
+    """Return the native metric that ranks neighbours for single linkage."""
+    return criterion.metric if criterion.metric in ("cosine", "dot") else "sqeuclidean"
+
+
 def _root(root: NDArray[np.int64], a: int) -> int:
     while root[a] != a:
         root[a] = root[root[a]]
@@ -204,6 +205,7 @@ def merge_tree(
     packed: native_simd.PackedVectors,
     criterion: Criterion,
     threads: int,
+    nearest: Nearest,
     *,
     cut: float | None = None,
     reporter: Reporter | None = None,
@@ -217,6 +219,9 @@ def merge_tree(
         The same points.
     criterion : Criterion
         Of method "single".
+    threads : int
+    nearest : callable
+        Gives ranked lists of the points under `tree_kernel`, `TREE_NEIGHBOURS` candidates of other labels and a bound.
     cut : float, optional
         Height above which nothing is merged.
 
@@ -226,7 +231,7 @@ def merge_tree(
         Over the points, the most similar first.
     """
     least = -np.inf if cut is None else criterion.least_similarity(cut)
-    search = _Search(points, packed, criterion, threads, reporter)
+    search = _Search(points, packed, criterion, threads, nearest)
     edges: list[NDArray[np.int64]] = []
     phase = Phase("linkage", len(points) - 1, reporter)
     while phase.done < phase.total:

@@ -18,6 +18,7 @@ import native_simd
 from cluster_engine.concepts.formation import Formation, form_concept
 from cluster_engine.errors import PlacementError
 from cluster_engine.shards.affinity import NumaPolicy, PlacementReport, bind_to_node, threads_for
+from cluster_engine.shards.columns import HeldShare, Share, WholeShare
 from cluster_engine.shards.shard import BindingShard
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cluster_engine.shards.rescans import ShareRescan
     from cluster_engine.shards.topology import NumaNode
     from cluster_engine.similarity.matrix import MatrixAddress
     from cluster_engine.similarity.tiles import Tile, TilePlan
@@ -49,6 +51,8 @@ class PairwisePass:
         Packed blocks that an actor keeps, as its share of the batch.
     address : MatrixAddress or None
         The shared matrix; None to send tiles as arrays.
+    width : int
+        Places of a ranked list, where lists are made.
     """
 
     token: str
@@ -56,7 +60,8 @@ class PairwisePass:
     unit: bool
     plan: TilePlan
     home_blocks: int
-    address: MatrixAddress | None
+    address: MatrixAddress | None = None
+    width: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,14 @@ class ComputedTile:
 
     n_cells: int
     values: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True, slots=True)
+class RankedTile:
+    """Ranked lists of the rows of a tile's two blocks, shapes (r, width) and (c, width); of one block, of its rows."""
+
+    row_lists: NDArray[np.uint64]
+    column_lists: NDArray[np.uint64] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +137,9 @@ class ShardActor:
         self._threads = threads or threads_for(self._placement)
         self._token = ""
         self._packed: OrderedDict[int, native_simd.PackedVectors] = OrderedDict()
+        self._lists: dict[int, NDArray[np.uint64]] = {}
         self._matrix: NDArray[np.float32] | None = None
+        self._shares: dict[Share, tuple[str, HeldShare]] = {}
         self._shards: dict[int, BindingShard] = {}
 
     def report(self) -> ActorReport:
@@ -166,10 +181,55 @@ class ShardActor:
             native_simd.pairwise(a, b, metric=shared.kernel, out=out, mirror=mirror, threads=self._threads)
         return ComputedTile(n_cells, None)
 
+    def rank_tile(
+        self,
+        shared: PairwisePass,
+        tile: Tile,
+        rows: NDArray[np.float32],
+        columns: NDArray[np.float32],
+        labels: tuple[NDArray[np.int32], NDArray[np.int32]] | None,
+    ) -> RankedTile:
+        """Let two blocks meet; return of each of their rows the best others that this actor has seen in the pass.
+
+        Lists go on from one tile to the next, so that ever fewer candidates enter them.
+
+        Parameters
+        ----------
+        rows, columns : ndarray of float32, shapes (r, d) and (c, d)
+        labels : (ndarray of int32, ndarray of int32), optional
+            Of the rows and of the columns; rows of one label are no candidates of each other.
+        """
+        self._begin(shared)
+        a = self._ranked(shared, tile.row, rows, labels and labels[0])
+        b = a if tile.row == tile.column else self._ranked(shared, tile.column, columns, labels and labels[1])
+        native_simd.rank_blocks(a, b, shared.kernel, self._threads)
+        return RankedTile(a.lists, None if b is a else b.lists)
+
+    def rank_columns(self, rescan: ShareRescan, queries: native_simd.ClusterPanels) -> NDArray[np.uint64] | None:
+        """Compare queries with a share of the columns, brought up to date; None if it is not here to be updated."""
+        token, held = self._shares.get(rescan.share, ("", None))
+        if isinstance(rescan.update, WholeShare):
+            held = HeldShare(rescan.share, rescan.update, rescan.version)
+            self._shares[rescan.share] = rescan.token, held
+        elif held is None or token != rescan.token or held.version != rescan.version - 1:
+            return None
+        else:
+            held.change(rescan.update)
+        return held.rank(
+            queries,
+            rescan.n_columns,
+            rescan.width,
+            method=rescan.method,
+            metric=rescan.metric,
+            threads=self._threads,
+        )
+
     def end_pass(self) -> None:
         """Give the memory of the pass back."""
         self._token, self._matrix = "", None
         self._packed.clear()
+        self._lists.clear()
+        self._shares.clear()
 
     def form(self, shard: int, members: ConceptMembers, vectors: NDArray[np.float32]) -> list[Formation]:
         """Form the concepts of a shard from their members' vectors, and bind the members in it.
@@ -201,6 +261,17 @@ class ShardActor:
         self.end_pass()
         self._token = shared.token
         self._matrix = shared.address.attach() if shared.address is not None else None
+
+    def _ranked(
+        self,
+        shared: PairwisePass,
+        block: int,
+        vectors: NDArray[np.float32],
+        labels: NDArray[np.int32] | None,
+    ) -> native_simd.RankedBlock:
+        packed = self._pack(shared, block, vectors)
+        lists = self._lists.setdefault(block, native_simd.empty_lists(packed.n, shared.width))
+        return native_simd.RankedBlock(packed, shared.plan.block(block).start, lists, labels)
 
     def _pack(self, shared: PairwisePass, block: int, vectors: NDArray[np.float32]) -> native_simd.PackedVectors:
         if block not in self._packed:

@@ -10,7 +10,6 @@ import logging
 import os
 import socket
 import time
-import uuid
 from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,7 +27,7 @@ from ray.exceptions import (
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster_engine.errors import ClusterConnectionError, PassError
-from cluster_engine.shards.actor import ActorReport, PairwisePass, ShardActor
+from cluster_engine.shards.actor import ActorReport, ShardActor
 from cluster_engine.shards.affinity import NumaPolicy
 from cluster_engine.shards.topology import NumaNode, Topology, read_topology
 
@@ -36,17 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
     from types import TracebackType
 
-    import numpy as np
-    from numpy.typing import NDArray
     from typing_extensions import Self
 
-    from cluster_engine.concepts.formation import Formation
     from cluster_engine.config import PoolConfig
-    from cluster_engine.linkage.criterion import Criterion
-    from cluster_engine.progress import Phase
-    from cluster_engine.shards.actor import ComputedTile, ConceptMembers
-    from cluster_engine.similarity.matrix import SharedMatrix
-    from cluster_engine.similarity.tiles import Tile, TilePlan
 
 _LOG = logging.getLogger(__name__)
 
@@ -126,6 +117,7 @@ class _Member:
 
     handle: Any  # Ray's actor handles are not typed
     report: ActorReport
+    ray_node: str
     queue: deque[Any] = field(default_factory=deque)
     n_in_flight: int = 0
     is_reviving: bool = False
@@ -154,6 +146,7 @@ class ShardPool:
         self._members: list[_Member] = []
         actor_class: Any = ray.remote(ShardActor)  # Ray's actor classes are not typed
         handles: list[Any] = []
+        ray_nodes: list[str] = []
         for ray_node, topology in (topologies or _read_topologies(config.start_timeout_s)).items():
             nodes = [node for node in topology.nodes if node.cpus]
             for node in nodes:
@@ -167,6 +160,7 @@ class ShardPool:
                     ).remote(node, NumaPolicy(config.numa), config.threads_per_actor or _threads(node, config))
                     for _ in range(config.actors_per_numa_node)
                 ]
+                ray_nodes += [ray_node] * config.actors_per_numa_node
         try:
             reports = ray.get([handle.report.remote() for handle in handles], timeout=config.start_timeout_s)
         except GetTimeoutError:
@@ -179,7 +173,7 @@ class ShardPool:
         except BaseException:
             self._kill(handles)
             raise
-        self._members = [_Member(handle, report) for handle, report in zip(handles, reports, strict=True)]
+        self._members = [_Member(*member) for member in zip(handles, reports, ray_nodes, strict=True)]
 
     def __enter__(self) -> Self:
         return self
@@ -203,79 +197,55 @@ class ShardPool:
         """What each actor said of itself when it started."""
         return [member.report for member in self._members]
 
-    def fill(
-        self,
-        matrix: SharedMatrix,
-        vectors: NDArray[np.float32],
-        criterion: Criterion,
-        plan: TilePlan,
-        phase: Phase,
-    ) -> None:
-        """Compute every tile of the plan on the actors, each placed in the matrix once.
+    @property
+    def config(self) -> PoolConfig:
+        """What the pool was made with."""
+        return self._config
 
-        Each actor starts with the tiles whose row block is its own; who has none left takes from the longest queue.
-        Between hosts, every block of rows travels to each host once, and every tile back to this one once.
+    @property
+    def sends_all(self) -> bool:
+        """Whether everything travels through the object store, as between hosts, also where memory is shared."""
+        return self._config.transport == "objects"
 
-        Parameters
-        ----------
-        vectors : ndarray of float32, shape (n, d)
-        """
-        blocks = [ray.put(vectors[rows.start : rows.stop]) for rows in map(plan.block, range(plan.n_blocks))]
-        shared = PairwisePass(
-            token=uuid.uuid4().hex,
-            kernel=criterion.kernel,
-            unit=criterion.unit,
-            plan=plan,
-            home_blocks=-(-plan.n_blocks // len(self)),
-            address=None if self._config.transport == "objects" else matrix.address,
-        )
+    @property
+    def reaches_elsewhere(self) -> bool:
+        """Whether work sent to the actors finds other CPUs than this host's, or is to be sent in any case."""
+        here = ray.get_runtime_context().get_node_id()
+        elsewhere = any(member.ray_node != here for member in self._members)
+        return self.sends_all or (elsewhere and self._config.transport == "auto")
 
-        def submit(actor: Any, tile: Tile) -> Any:  # noqa: ANN401  # Ray's handles are not typed
-            return actor.compute_tile.remote(shared, tile, blocks[tile.row], blocks[tile.column])
+    def put(self, value: object) -> Any:  # noqa: ANN401  # Ray's references are not typed
+        """Return a reference to a copy in the object store, from which it travels to each host once."""
+        return ray.put(value)
 
-        computed: ComputedTile
-        for tile, computed in self._run(plan.tiles(), submit, lambda tile: tile.row):
-            if computed.values is not None:
-                if self._config.transport == "shared":
-                    raise PassError("pool.transport is 'shared', but an actor cannot map this driver's memory")
-                matrix.place(tile, computed.values)
-            matrix.account(tile, computed.n_cells)
-            phase.advance(1)
-        matrix.require_complete()
+    def end_pass(self) -> None:
+        """Let the actors give back the memory of a pass."""
         replies = [member.handle.end_pass.remote() for member in self._members]
         # Not get: who died meanwhile holds no memory of the pass, and the next run finds out.
         ray.wait(replies, num_returns=len(replies), timeout=self._config.start_timeout_s)
 
-    def form(
+    def run(
         self,
-        members: Sequence[ConceptMembers],
-        vectors_of: Callable[[int], NDArray[np.float32]],
-        phase: Phase,
-    ) -> dict[int, list[Formation]]:
-        """Form the concepts of each shard on the actor that owns it, and bind their members there.
+        tasks: Sequence[T],
+        submit: Callable[[Any, T], Any],
+        home: Callable[[T], int],
+        *,
+        in_flight: int | None = None,
+    ) -> Iterator[tuple[T, Any]]:
+        """Run tasks on the actors; yield (task, result) by completion.
 
         Parameters
         ----------
-        members : sequence of ConceptMembers
-            One a shard; shards without concepts are passed over.
-        vectors_of : callable
-            Gives the vectors of a shard's members; called when the shard's turn comes.
-        """
+        tasks : sequence
+        submit : callable
+            Calls a method of an actor for a task; returns Ray's reference to the result.
+        home : callable
+            Number of the actor that has what the task needs; another takes it when it has nothing else to do.
+        in_flight : int, optional
+            Calls that an actor has at a time; default, `tiles_in_flight` of the configuration.
 
-        def submit(actor: Any, shard: int) -> Any:  # noqa: ANN401  # Ray's handles are not typed
-            return actor.form.remote(shard, members[shard], ray.put(vectors_of(shard)))
-
-        formed = {}
-        for shard, result in self._run([s for s, m in enumerate(members) if len(m.concept_ids)], submit, lambda s: s):
-            formed[shard] = result
-            phase.advance(len(members[shard].concept_ids))
-        return formed
-
-    def _run(
-        self, tasks: Sequence[T], submit: Callable[[Any, T], Any], home: Callable[[T], int]
-    ) -> Iterator[tuple[T, Any]]:
-        """Run tasks on the actors; yield (task, result) by completion. At most `tiles_in_flight` calls an actor.
-
+        Notes
+        -----
         A call that dies with its actor goes back to the front of the actor's queue; the actor rests until Ray has
         restarted it, and others take its work meanwhile. One that will not come back, or not within `start_timeout_s`
         (its CPUs may be taken), leaves the pool.
@@ -286,10 +256,11 @@ class ShardPool:
             member.is_reviving = False
         for task in tasks:
             self._members[home(task) % len(self)].queue.append(task)
+        most = in_flight or self._config.tiles_in_flight
         running: dict[Any, tuple[_Member, T | None]] = {}
         while running or any(member.queue for member in self._members):
             for member in self._members:
-                while member.n_in_flight < self._config.tiles_in_flight and not member.is_reviving:
+                while member.n_in_flight < most and not member.is_reviving:
                     task = self._take(member)
                     if task is None:
                         break

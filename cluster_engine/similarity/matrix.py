@@ -103,7 +103,7 @@ class SharedMatrix:
 
     def __init__(self, plan: TilePlan) -> None:
         stride = row_stride(plan.n)
-        self._plan = plan
+        self.plan = plan
         self._missing = set(plan.tiles())
         self._n_cells = 0
         self._descriptor = os.memfd_create("cluster-engine-matrix", os.MFD_CLOEXEC)
@@ -128,7 +128,7 @@ class SharedMatrix:
 
     def place(self, tile: Tile, values: NDArray[np.float32]) -> None:
         """Write a tile that travelled as an array, and its mirror."""
-        rows, columns = self._plan.block(tile.row), self._plan.block(tile.column)
+        rows, columns = self.plan.block(tile.row), self.plan.block(tile.column)
         self.values[rows.start : rows.stop, columns.start : columns.stop] = values
         if tile.row != tile.column:
             self.values[columns.start : columns.stop, rows.start : rows.stop] = values.T
@@ -143,13 +143,13 @@ class SharedMatrix:
         """
         if tile not in self._missing:
             raise PassError(f"{tile} arrived but is not missing")
-        if n_cells != self._plan.n_cells(tile):
-            raise PassError(f"{tile} filled {n_cells} cells, planned {self._plan.n_cells(tile)}")
+        if n_cells != self.plan.n_cells(tile):
+            raise PassError(f"{tile} filled {n_cells} cells, planned {self.plan.n_cells(tile)}")
         self._missing.remove(tile)
         self._n_cells += n_cells
 
     def require_complete(self) -> None:
         """Raise `PassError` unless every planned tile is in place and every cell was filled."""
-        n = self._plan.n
+        n = self.plan.n
         if self._missing or self._n_cells != n * n:
             raise PassError(f"{len(self._missing)} tiles are missing; {self._n_cells:,} of {n * n:,} cells are filled")

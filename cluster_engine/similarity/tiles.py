@@ -35,14 +35,16 @@ class TilePlan:
     block_rows: int
 
     @classmethod
-    def for_workers(cls, n: int, n_workers: int, *, max_block_rows: int = 8 * native_simd.TILE_ROWS) -> TilePlan:
+    def for_workers(
+        cls, n: int, n_workers: int, *, max_block_rows: int = 8 * native_simd.TILE_ROWS, tiles_per_worker: int = 4
+    ) -> TilePlan:
         """Choose blocks small enough that each worker gets several tiles, and large enough that calls are rare.
 
         Four tiles a worker keep the workers busy to the end; 1,536 rows (chosen, not measured) are 4.7 MiB at 768
         dimensions and 2 GFLOP a tile, against about a millisecond for a call.
         """
         n_blocks = max(1, -(-n // max_block_rows))
-        while n_blocks * (n_blocks + 1) // 2 < 4 * n_workers and n // n_blocks > native_simd.TILE_ROWS:
+        while n_blocks * (n_blocks + 1) // 2 < tiles_per_worker * n_workers and n // n_blocks > native_simd.TILE_ROWS:
             n_blocks += 1
         rows = -(-n // n_blocks)
         return cls(n, -(-rows // native_simd.LANES) * native_simd.LANES)

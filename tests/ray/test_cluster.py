@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import ray
 from episode_files import clustered_vectors, write_episodes
@@ -11,12 +12,16 @@ from ray.cluster_utils import Cluster
 
 import cluster_engine as ce
 from cluster_engine.config import Config, PoolConfig
+from cluster_engine.shards.pool import ShardPool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from cluster_engine.progress import Progress
+
+
+LISTS_ONLY = 40_000_000  # bytes that a matrix of 5,000 vectors does not fit into, and lists do
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +33,26 @@ def two_nodes() -> Iterator[Cluster]:
     yield cluster
     ray.shutdown()
     cluster.shutdown()
+
+
+@pytest.mark.parametrize("phase", ["neighbours", "linkage"])
+def test_nodes_cluster_without_a_matrix_and_one_may_die(two_nodes: Cluster, phase: str) -> None:
+    X = np.random.default_rng(3).standard_normal((5_000, 16), dtype=np.float32)
+    expected = ce.linkage(X).tobytes()
+    extra = two_nodes.add_node(num_cpus=2)
+    two_nodes.wait_for_nodes()
+
+    def lose_a_node(progress: Progress) -> None:
+        if progress.phase == phase and progress.done >= 20 and extra in two_nodes.list_all_nodes():
+            two_nodes.remove_node(extra, allow_graceful=False)
+
+    for transport in ("auto", "objects"):
+        with ShardPool(PoolConfig(transport=transport)) as pool:
+            assert pool.reaches_elsewhere
+            lose = lose_a_node if transport == "objects" else None
+            Z = ce.distributed_linkage(X, pool=pool, memory_limit=LISTS_ONLY, progress=lose)
+            assert Z.tobytes() == expected
+    assert len(two_nodes.list_all_nodes()) == 2
 
 
 def test_two_nodes_give_the_bytes_of_one_and_one_may_die(two_nodes: Cluster, tmp_path: Path) -> None:

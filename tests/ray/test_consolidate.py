@@ -205,7 +205,7 @@ class TestBatches:
 
     def test_what_does_not_fit_is_refused_before_it_starts(self, episodes: Path, tmp_path: Path) -> None:
         with pytest.raises(CapacityError, match=r"600 vectors needs .* bytes.*would fit"):
-            ce.consolidate(episodes, tmp_path, Config(memory_limit_bytes=1_000_000))
+            ce.consolidate(episodes, tmp_path, Config(memory_limit_bytes=500_000))
         assert not list(tmp_path.glob("versions/*"))
 
 

@@ -16,9 +16,9 @@ import native_simd
 from cluster_engine.config import PoolConfig
 from cluster_engine.errors import PassError, PlacementError
 from cluster_engine.linkage.criterion import Criterion
-from cluster_engine.progress import Phase, Progress
 from cluster_engine.shards.actor import ShardActor
 from cluster_engine.shards.affinity import NumaPolicy
+from cluster_engine.shards.passes import fill_matrix
 from cluster_engine.shards.pool import ShardPool
 from cluster_engine.shards.topology import NumaNode, Topology
 from cluster_engine.similarity.matrix import SharedMatrix
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
+
+    from cluster_engine.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -46,7 +48,7 @@ def expected(criterion: Criterion) -> NDArray[np.float32]:
 def fill(pool: ShardPool, criterion: Criterion, on_tile: Callable[[Progress], None] | None = None) -> bytes:
     plan = TilePlan(len(VECTORS), 96)
     with SharedMatrix(plan) as matrix:
-        pool.fill(matrix, VECTORS, criterion, plan, Phase("pairwise", plan.n_tiles, on_tile))
+        fill_matrix(pool, matrix, VECTORS, criterion, on_tile)
         return matrix.values.tobytes()
 
 

@@ -1,0 +1,204 @@
+"""Linkage on a pool of actors: vectors in, SciPy's Z out, the same bits as on one machine.
+
+The driver of a batch and `distributed_linkage` go through the same function.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import native_simd
+from cluster_engine.config import PoolConfig
+from cluster_engine.linkage.chain import cluster_matrix
+from cluster_engine.linkage.criterion import Criterion, Method, Metric
+from cluster_engine.linkage.dendrogram import Merges, linkage_matrix
+from cluster_engine.linkage.duplicates import Points, distinct_points
+from cluster_engine.linkage.linkage import as_vectors, checked_norms, checked_weights
+from cluster_engine.linkage.lists import N_NEIGHBOURS, agglomerate
+from cluster_engine.linkage.plan import Path, choose_path
+from cluster_engine.linkage.spanning_tree import TREE_NEIGHBOURS, merge_tree, tree_kernel
+from cluster_engine.progress import Reporter, timed
+from cluster_engine.shards.passes import NeighbourPasses, fill_matrix
+from cluster_engine.shards.pool import ShardPool, connected
+from cluster_engine.shards.rescans import Rescans
+from cluster_engine.similarity.matrix import SharedMatrix
+from cluster_engine.similarity.tiles import TilePlan
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
+
+_LOG = logging.getLogger(__name__)
+_N_COPIES = 3  # of the vectors on this host: in the object store, packed by their actors, and other actors' blocks
+
+
+def distributed_linkage(
+    X: ArrayLike,
+    method: Method = "average",
+    metric: Metric = "cosine",
+    *,
+    weights: ArrayLike | None = None,
+    cut: float | None = None,
+    pool: ShardPool | None = None,
+    memory_limit: int | None = None,
+    progress: Reporter | None = None,
+) -> NDArray[np.float64]:
+    """Hierarchical clustering on Ray, in SciPy's layout: the bytes of :func:`cluster_engine.linkage`.
+
+    Parameters
+    ----------
+    X : array_like, shape (n, d)
+    method, metric, weights, cut
+        As of :func:`cluster_engine.linkage`; there are no precomputed distances here.
+    pool : ShardPool, optional
+        The actors; default, one on each NUMA node of the Ray that RAY_ADDRESS names, or of a local one, for this call.
+    memory_limit : int, optional
+        Bytes this call may allocate on this host; default, what is available.
+    progress : callable, optional
+        Called with :class:`cluster_engine.progress.Progress`.
+
+    Returns
+    -------
+    ndarray of float64, shape (n - 1, 4), or fewer rows with ``cut``
+
+    Raises
+    ------
+    VectorError, InputError, CapacityError
+        As :func:`cluster_engine.linkage`.
+    ClusterConnectionError, PlacementError, PassError
+        No Ray, no actors where they should be, or none left.
+
+    Notes
+    -----
+    The pass over all pairs is spread over the actors, and so are rescans where there are other hosts; the merges are
+    found here.
+    """
+    criterion = Criterion(method, metric)
+    vectors = as_vectors(X)
+    norms = checked_norms(vectors, criterion, len(os.sched_getaffinity(0)))
+    points = distinct_points(vectors, norms, criterion, checked_weights(weights, len(vectors), criterion.method))
+    path = pooled_path(points, criterion, memory_limit)
+    with ExitStack() as stack:
+        if pool is None:
+            stack.enter_context(connected())
+            pool = stack.enter_context(ShardPool(PoolConfig()))
+        merges = PooledLinkage(pool, points, criterion, cut, progress).merges(path, {})
+    return linkage_matrix(points.expand(merges, cut), len(vectors))
+
+
+def pooled_path(points: Points, criterion: Criterion, memory_limit: int | None) -> Path:
+    """Return the way a pool will cluster the points.
+
+    Raises
+    ------
+    CapacityError
+        It will not fit into the memory of this host.
+    """
+    path, reason = choose_path(len(points), points.vectors.shape[1], criterion, memory_limit, n_copies=_N_COPIES)
+    _LOG.info(
+        "linkage=%s metric=%s points=%d path=%s reason=%r",
+        criterion.method,
+        criterion.metric,
+        len(points),
+        path,
+        reason,
+    )
+    return path
+
+
+@dataclass(frozen=True, slots=True)
+class PooledLinkage:
+    """Points to be clustered on a pool.
+
+    Attributes
+    ----------
+    pool : ShardPool
+    points : Points
+    criterion : Criterion
+    cut : float or None
+        Height above which nothing is merged.
+    reporter : callable or None
+    """
+
+    pool: ShardPool
+    points: Points
+    criterion: Criterion
+    cut: float | None = None
+    reporter: Reporter | None = None
+
+    def merges(self, path: Path, seconds: dict[str, float]) -> Merges:
+        """Return the merges of the points, in the order found.
+
+        Parameters
+        ----------
+        path : {"matrix", "lists", "spanning tree"}
+            Of `pooled_path`.
+        seconds : dict of str to float
+            Receives the wall time of phases "pairwise" or "neighbours", and "linkage".
+        """
+        if path == "matrix":
+            return self._through_matrix(seconds)
+        return self._from_lists(seconds) if path == "lists" else self._by_tree(seconds)
+
+    def _through_matrix(self, seconds: dict[str, float]) -> Merges:
+        plan = TilePlan.for_workers(len(self.points), len(self.pool))
+        with SharedMatrix(plan) as matrix:
+            with timed("pairwise", seconds):
+                fill_matrix(self.pool, matrix, self.points.vectors, self.criterion, self.reporter)
+            with timed("linkage", seconds):
+                return cluster_matrix(matrix.values, self.criterion, self.points, self.reporter).below(self.cut)
+
+    def _from_lists(self, seconds: dict[str, float]) -> Merges:
+        with timed("neighbours", seconds):
+            lists = self._passes(self.criterion.kernel, N_NEIGHBOURS)()
+        threads = len(os.sched_getaffinity(0))
+        rescan = (
+            Rescans(self.pool, len(self.points), threads)
+            if self.pool.reaches_elsewhere
+            else partial(native_simd.Agglomeration.rescan, threads=threads)
+        )
+        with timed("linkage", seconds):
+            merges = agglomerate(
+                self.points,
+                self._packed(threads),
+                lists,
+                self.criterion,
+                rescan,
+                cut=self.cut,
+                threads=threads,
+                reporter=self.reporter,
+            )
+        self.pool.end_pass()
+        return merges
+
+    def _by_tree(self, seconds: dict[str, float]) -> Merges:
+        """All of it counts as linkage: there is another pass whenever the lists say too little."""
+        threads = len(os.sched_getaffinity(0))
+        with timed("linkage", seconds):
+            return merge_tree(
+                self.points,
+                self._packed(threads),
+                self.criterion,
+                threads,
+                self._passes(tree_kernel(self.criterion), TREE_NEIGHBOURS),
+                cut=self.cut,
+                reporter=self.reporter,
+            )
+
+    def _passes(self, kernel: native_simd.Metric, n_neighbours: int) -> NeighbourPasses:
+        return NeighbourPasses(
+            self.pool,
+            self.points.vectors,
+            kernel=kernel,
+            unit=self.criterion.unit,
+            n_neighbours=n_neighbours,
+            reporter=self.reporter,
+        )
+
+    def _packed(self, threads: int) -> native_simd.PackedVectors:
+        return native_simd.pack(self.points.vectors, unit=self.criterion.unit, threads=threads)
