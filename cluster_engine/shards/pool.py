@@ -20,6 +20,7 @@ from ray.exceptions import (
     ActorDiedError,
     ActorUnschedulableError,
     GetTimeoutError,
+    ObjectLostError,
     OutOfMemoryError,
     RayActorError,
     RayError,
@@ -246,9 +247,9 @@ class ShardPool:
 
         Notes
         -----
-        A call that dies with its actor goes back to the front of the actor's queue; the actor rests until Ray has
-        restarted it, and others take its work meanwhile. One that will not come back, or not within `start_timeout_s`
-        (its CPUs may be taken), leaves the pool.
+        A call that dies with its actor, or whose result is lost with its host, goes back to the front of the actor's
+        queue; the actor rests until Ray has restarted it, and others take its work meanwhile. One that will not come
+        back, or not within `start_timeout_s` (its CPUs may be taken), leaves the pool.
         """
         for member in self._members:  # an earlier run that was interrupted may have left its state
             member.queue.clear()
@@ -270,7 +271,7 @@ class ShardPool:
             member, finished = running.pop(done[0])
             try:
                 result = ray.get(done[0])
-            except (RayActorError, ActorUnschedulableError, OutOfMemoryError) as error:
+            except (RayActorError, ActorUnschedulableError, OutOfMemoryError, ObjectLostError) as error:
                 self._after_death(member, finished, error, running)
                 continue
             if finished is None:
