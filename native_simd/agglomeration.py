@@ -183,6 +183,11 @@ class Agglomeration:
         first, second : ndarray of int64
             Smallest leaves of the clusters, ``first < second``, in the order found.
         similarity : ndarray of float64
+
+        Raises
+        ------
+        ValueError
+            The lists that were given are not of these points: their order of similarities has a cycle.
         """
         n = len(self._kept[0])
         size = min(require_integer(max_merges, "max_merges", least=0), n)
@@ -198,6 +203,8 @@ class Agglomeration:
             ffi.from_buffer("double[]", similarity),
             n_queries,
         )
+        if done == lib.NS_E_ARGUMENT:
+            raise ValueError("the lists are not of these points: their similarities contradict each other")
         self._n_queries = int(n_queries[0])
         return first[:done], second[:done], similarity[:done]
 

@@ -43,15 +43,16 @@ class NearestNeighbourChain:
         Symmetric similarities, larger is closer, not NaN; the diagonal is not read. Its rows must be contiguous.
         Overwritten.
     method : {"average", "complete", "single", "weighted", "ward"}
-        For "ward" the matrix holds negated squared Euclidean distances.
+        For "ward" the matrix holds negated squared Euclidean distances, of leaves with a and b members times
+        2 a b / (a + b).
     counts : ndarray of float64, shape (n,)
         Members of each leaf.
     sums : ndarray of float64, shape (n, d), optional
-        Sum of the members of each leaf (for "weighted", their mean). With it, merge similarities are recomputed in
-        float64 from the sums. Overwritten.
+        For "average" the sum of the members of each leaf, for "weighted" their mean. With it, all decisions are those
+        of float64 arithmetic. Overwritten.
     value_error, value_bound : float, optional
-        With ``sums`` and method "average" or "weighted": the matrix differs from the inner products of the means by at
-        most ``value_error`` and is at most ``value_bound`` large. All decisions are then those of float64 arithmetic.
+        With ``sums``, and only then: the matrix differs from the inner products of the means by at most
+        ``value_error`` and is at most ``value_bound`` large.
 
     Notes
     -----
@@ -73,9 +74,8 @@ class NearestNeighbourChain:
         if sums is not None:
             _check_sums(sums, n, method)
             require_apart(matrix, "matrix", {"sums": sums})
-        certify = value_error is not None
-        if certify and (sums is None or method not in ("average", "weighted")):
-            raise ValueError("value_error needs sums and method average or weighted")
+        if (sums is None) != (value_error is None):
+            raise ValueError("sums and value_error must be given together")
         error = require_real(0.0 if value_error is None else value_error, "value_error")
         bound = require_real(value_bound, "value_bound")
         if not (0 <= error < np.inf and 0 <= bound < np.inf):
@@ -91,7 +91,6 @@ class NearestNeighbourChain:
             ffi.from_buffer("double[]", counts),
             ffi.NULL if sums is None else ffi.from_buffer("double[]", sums),
             0 if sums is None else sums.shape[1],
-            int(certify),
             error,
             bound,
         )
@@ -141,7 +140,7 @@ def _count_leaves(matrix: Float32Array, counts: Float64Array) -> int:
 
 
 def _check_sums(sums: Float64Array, n: int, method: str) -> None:
-    if method in ("complete", "single"):
+    if method not in ("average", "weighted"):
         raise ValueError(f"method {method} has no use for sums")
     good = (
         isinstance(sums, np.ndarray)

@@ -123,6 +123,7 @@ static void merge(ns_agglomeration *s, int32_t a, int32_t b) {
     s->n_living--;
     s->cursor = a;
     s->n_wakes++;
+    s->n_regrown = 0;
     wake_nearest(s, a, b);
 }
 
@@ -151,8 +152,10 @@ static int step(ns_agglomeration *s, int32_t c, int32_t *nearest, double *simila
         push(s, c, *nearest);
     } else if (other == c) {
         if (s->below[tip] == *nearest) return 1;
-        /* a cycle, so a link in it is older than a merge and off by a rounding: grow again from here */
+        /* A cycle, so a link in it is older than a merge and off by a rounding: grow again from here. There are at most n
+         * such links, and a cycle without one means that the lists lie. */
         while (of->tip != *nearest) pop(s, c);
+        s->n_regrown++;
     } else {
         const chain *theirs = &s->chains[other];
         const int is_theirs = theirs->state == WAITING && theirs->tip == *nearest;
@@ -167,6 +170,7 @@ static void restart(ns_agglomeration *s) {
     for (int32_t c = 0; c < NS_CHAINS; c++)
         while (s->chains[c].tip >= 0) pop(s, c);
     s->counters[RESTARTS]++;
+    s->n_regrown++;
 }
 
 static int any_ready(const ns_agglomeration *s) {
@@ -192,7 +196,10 @@ int64_t ns_agglomeration_advance(ns_agglomeration *s, int64_t max_merges, int64_
             while (s->chains[c].state == READY && done < max_merges && s->n_living > n_enough) {
                 int32_t nearest;
                 const int32_t tip = s->chains[c].tip;
-                if (!step(s, c, &nearest, &similarity[done])) continue;
+                if (!step(s, c, &nearest, &similarity[done])) {
+                    if (s->n_regrown > s->n) return NS_E_ARGUMENT;
+                    continue;
+                }
                 const int32_t other = s->chain_of[nearest];
                 pop(s, c);
                 pop(s, other);
@@ -204,7 +211,9 @@ int64_t ns_agglomeration_advance(ns_agglomeration *s, int64_t max_merges, int64_
         }
         if (s->n_living <= n_enough || done == max_merges || any_ready(s) || wake_stale(s, 0)) continue;
         if ((*n_queries = collect_queries(s))) break;
-        if (!wake_stale(s, 1)) restart(s);
+        if (wake_stale(s, 1)) continue;
+        restart(s);
+        if (s->n_regrown > s->n) return NS_E_ARGUMENT;
     }
     return done;
 }

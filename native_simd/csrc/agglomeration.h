@@ -53,7 +53,9 @@ struct ns_agglomeration {
     int64_t n_columns, n_changed;
     chain chains[NS_CHAINS];
     int32_t queries[NS_CHAINS]; /* chains whose tips ask for a rescan */
-    int64_t n_queries, n_nodes, n_living, n_chained, cursor, n_wakes; /* n_wakes: stale chains that may wake */
+    int64_t n_queries, n_nodes, n_living, n_chained, cursor;
+    int64_t n_wakes;   /* stale chains that may wake */
+    int64_t n_regrown; /* since the last merge: times that a chain was cut back, or all were started again */
     /* scratch */
     int32_t *mark;    /* per cluster: its place in `joined` + 1, or 0 */
     candidate *joined;

@@ -10,7 +10,7 @@
  * - A merge writes one row. The entry of a pair is current in the row of whichever cluster was formed later; `refresh`
  *   fetches the entries that a row lacks when the chain next reads it (column writes are what slows other codes).
  * - When half of the clusters are gone, rows and columns of the living are moved together (`compact`).
- * - Decisions in float64 (certify) are made among candidates only: entries are within a proven error of the exact
+ * - Decisions in float64 (with sums) are made among candidates only: entries are within a proven error of the exact
  *   similarity, so whatever lies further below the best than twice that error cannot be the nearest neighbour. */
 #include <float.h>
 #include <math.h>
@@ -24,7 +24,7 @@ enum { SCANS, COMPARED, FETCHED, COMPACTIONS };
 
 struct ns_chain {
     const ns_kernels *kernels;
-    int32_t method, certify;
+    int32_t method;
     float *matrix;
     int64_t stride, n_columns, n_alive; /* columns of the matrix in use, living clusters among them */
     double *sums;
@@ -55,9 +55,7 @@ static double exact(const ns_chain *s, int32_t a, int32_t b) {
     if (a > b) { const int32_t t = a; a = b; b = t; }
     const double *x = s->sums + (int64_t)s->representative[a] * s->d;
     const double *y = s->sums + (int64_t)s->representative[b] * s->d;
-    if (s->method != NS_WARD) return ns_sums_dot(x, y, s->d) / (s->weight[a] * s->weight[b]);
-    return -2.0 * s->weight[a] * s->weight[b] / (s->weight[a] + s->weight[b]) *
-           ns_centroid_sqdistance(x, s->weight[a], y, s->weight[b], s->d);
+    return ns_sums_dot(x, y, s->d) / (s->weight[a] * s->weight[b]);
 }
 
 static float *row_of(const ns_chain *s, int64_t slot) { return s->matrix + slot * s->stride; }
@@ -111,7 +109,7 @@ static int32_t nearest(ns_chain *s, int32_t slot, double *similarity) {
     s->bias[slot] = -INFINITY; /* not its own neighbour */
     const float best = s->kernels->row_max(row, s->bias, s->n_columns);
     float threshold = best;
-    if (s->certify) {
+    if (s->sums) {
         /* each update rounds once to float32: half an ulp of at most value_bound, 2^-24 of it */
         const double error = s->value_error + 0x1p-24 * s->value_bound * (s->depth[slot] + s->max_depth + 1);
         threshold = nextafterf((float)((double)best - 2.0 * error), -INFINITY);
@@ -121,7 +119,7 @@ static int32_t nearest(ns_chain *s, int32_t slot, double *similarity) {
     s->bias[slot] = 0.0f;
     int32_t choice = n ? s->candidates[0] : first_living_but(s, slot);
     *similarity = (double)row[choice];
-    if (!s->certify || n <= 1) return choice;
+    if (!s->sums || n <= 1) return choice;
     s->counters[COMPARED] += n;
     *similarity = exact(s, slot, choice);
     for (int64_t i = 1; i < n; i++) {
@@ -280,21 +278,14 @@ void ns_chain_destroy(ns_chain *s) {
     free(s);
 }
 
-/* Ward's similarity of groups of coincident points; 1 x 1 stays as it is. */
-static void scale_ward(ns_chain *s, const double *counts) {
-    for (int64_t i = 0; i < s->n_columns; i++)
-        for (int64_t j = 0; j < s->n_columns; j++)
-            row_of(s, i)[j] = (float)((double)row_of(s, i)[j] * (2.0 * counts[i] * counts[j] / (counts[i] + counts[j])));
-}
-
 ns_chain *ns_chain_create(int32_t isa, int32_t method, float *matrix, int64_t n, int64_t stride, const double *counts,
-                          double *sums, int64_t d, int32_t certify, double value_error, double value_bound) {
+                          double *sums, int64_t d, double value_error, double value_bound) {
     const ns_kernels *kernels = ns_table(isa);
     if (!kernels || n < 1 || n > INT32_MAX || stride < n || method < NS_AVERAGE || method > NS_WARD) return NULL;
     ns_chain *s = calloc(1, sizeof *s);
     if (!s) return NULL;
     const size_t m = (size_t)n;
-    *s = (ns_chain){.kernels = kernels, .method = method, .certify = certify, .matrix = matrix, .stride = stride,
+    *s = (ns_chain){.kernels = kernels, .method = method, .matrix = matrix, .stride = stride,
                     .n_columns = n, .n_alive = n, .sums = sums, .d = d, .value_error = value_error,
                     .value_bound = value_bound};
     s->representative = malloc(m * sizeof *s->representative);
@@ -315,13 +306,10 @@ ns_chain *ns_chain_create(int32_t isa, int32_t method, float *matrix, int64_t n,
         ns_chain_destroy(s);
         return NULL;
     }
-    int all_single = 1;
     for (int64_t i = 0; i < n; i++) {
         s->representative[i] = (int32_t)i;
         s->count[i] = counts[i];
         s->weight[i] = method == NS_WEIGHTED ? 1.0 : counts[i];
-        all_single &= counts[i] == 1.0;
     }
-    if (method == NS_WARD && !all_single) scale_ward(s, counts);
     return s;
 }

@@ -72,13 +72,12 @@ enum { NS_AVERAGE = 0, NS_COMPLETE = 1, NS_SINGLE = 2, NS_WEIGHTED = 3, NS_WARD 
 
 typedef struct ns_chain ns_chain;
 
-/* counts: members of each leaf (> 0). sums (may be NULL): n x d float64, for average the sum of the members of each
- * leaf, for weighted their mean, for ward the sum; it is consumed. With sums, merge similarities are recomputed in
- * float64. With certify = 1 (average, weighted), every decision is taken in float64 among all candidates that the
- * float32 matrix, whose entries are within value_error of exact and at most value_bound large, cannot tell apart.
- * Returns NULL if memory is short. */
+/* counts: members of each leaf (> 0). sums (may be NULL; average, weighted): n x d float64, the sum of the members of
+ * each leaf, for weighted their mean; it is consumed. With sums, every decision is taken in float64 among all candidates
+ * that the float32 matrix, whose entries are within value_error of exact and at most value_bound large, cannot tell
+ * apart. Returns NULL if memory is short. */
 ns_chain *ns_chain_create(int32_t isa, int32_t method, float *matrix, int64_t n, int64_t stride, const double *counts,
-                          double *sums, int64_t d, int32_t certify, double value_error, double value_bound);
+                          double *sums, int64_t d, double value_error, double value_bound);
 
 /* Performs up to max_merges merges; returns how many (0: the tree is complete). Merge t joins the clusters whose
  * smallest leaves are first[t] < second[t]. NS_E_ARGUMENT: the matrix is not symmetric, or value_error is too small. */
@@ -174,7 +173,7 @@ ns_agglomeration *ns_agglomeration_create(int32_t isa, int32_t method, int32_t m
 
 /* Performs up to max_merges merges, while more than n_enough clusters are left; returns how many. Merge t joins the
  * clusters whose smallest leaves are first[t] < second[t]. Stops early where rescans are asked for: *n_queries of them,
- * else 0. */
+ * else 0. NS_E_ARGUMENT: the lists contradict each other, so they are not of these rows. */
 int64_t ns_agglomeration_advance(ns_agglomeration *agglomeration, int64_t max_merges, int64_t n_enough, int64_t *first,
                                  int64_t *second, double *similarity, int64_t *n_queries);
 

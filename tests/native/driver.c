@@ -329,8 +329,7 @@ static merges cluster(int32_t isa, int32_t method, const float *x, int64_t n, in
         counts[i] = method == NS_WEIGHTED ? 1.0 : 1.0 + (double)(i % 3);
         for (int64_t k = 0; k < d && sums; k++) sums[i * d + k] = counts[i] * (double)x[i * d + k] / norms[i];
     }
-    const int certify = sums && method != NS_WARD;
-    ns_chain *chain = ns_chain_create(isa, method, matrix, n, n, counts, sums, d, certify, 1e-5, 1.0);
+    ns_chain *chain = ns_chain_create(isa, method, matrix, n, n, counts, sums, d, 1e-5, 1.0);
     if (!chain) abort();
     merges made = {allocate(sizeof(int64_t) * (size_t)n), allocate(sizeof(int64_t) * (size_t)n), doubles(n)};
     int64_t done = 0, advanced;

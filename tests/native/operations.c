@@ -145,9 +145,8 @@ static int32_t pairwise(workload *w, int32_t isa, int32_t metric, const ns_tempo
 }
 
 static int32_t cluster(workload *w, int32_t isa, int32_t method) {
-    const int32_t certify = method == NS_AVERAGE;
     ns_chain *chain = ns_chain_create(isa, method, w->matrix, w->n, w->n, w->counts,
-                                      method == NS_COMPLETE ? NULL : w->sums, w->d, certify, 1e-5, 1.0);
+                                      method == NS_AVERAGE ? w->sums : NULL, w->d, 1e-5, 1.0);
     if (!chain) return NS_E_MEMORY;
     int64_t *first = w->out, *second = first + w->n;
     const int64_t done = ns_chain_advance(chain, w->n, first, second, (double *)(second + w->n));

@@ -17,7 +17,7 @@ import pytest
 from hostile_arguments import SCALARS, distortions, layouts
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from public_calls import CALLS, PACKS, RAW, UNIT, X, floats, whole_chain
+from public_calls import CALLS, PACKS, RAW, UNIT, X, floats, whole_agglomeration, whole_chain
 
 import native_simd
 from native_simd import Sigmoid, Temporal, placement
@@ -153,6 +153,29 @@ def test_any_matrix_ends_in_a_tree_or_an_error(
 
 
 @EXAMPLES
+@given(
+    seed=st.integers(0, 2**32),
+    n=st.integers(2, 400),
+    width=st.integers(1, 6),
+    case=st.sampled_from(
+        [("average", "dot"), ("weighted", "dot"), ("average", "sqeuclidean"), ("ward", "sqeuclidean")]
+    ),
+)
+def test_lists_of_other_points_end_in_a_tree_or_an_error(
+    example: Callable[[str], None], *, seed: int, n: int, width: int, case: tuple[str, native_simd.Metric]
+) -> None:
+    method, metric = case
+    rng = np.random.default_rng(seed)
+    rows, others = rng.standard_normal((2, n, 3), np.float32)
+    lying = native_simd.NeighbourPass(native_simd.pack(3 * others, unit=False), width, metric=metric)
+    lying.run()
+    example(repr((seed, n, width, case)))
+    arguments = {"rows": rows, "divisors": None, "packed": native_simd.pack(rows, unit=False), "weights": np.ones(n)}
+    error = refusal(whole_agglomeration, arguments | {"lists": lying.lists, "method": method, "metric": metric})
+    assert error is None or "contradict each other" in str(error)
+
+
+@EXAMPLES
 @given(data=st.data(), n=st.integers(1, 40), metric=st.sampled_from(["dot", "cosine", "sqeuclidean", "euclidean"]))
 def test_any_panels_stay_within_their_bounds(
     example: Callable[[str], None], *, data: st.DataObject, n: int, metric: native_simd.Metric
@@ -189,7 +212,7 @@ def overlaps() -> dict[str, Callable[[], object]]:
             out=memory.view(np.float32)[:, :21],
         ),
         "matrix and sums": lambda: native_simd.NearestNeighbourChain(
-            memory.view(np.float32)[:, :21], "average", np.ones(21), sums=memory
+            memory.view(np.float32)[:, :21], "average", np.ones(21), sums=memory, value_error=0.0
         ),
     }
 
