@@ -70,7 +70,6 @@ test-numa: $(VENV)/.installed-test
 	tests/native/numa_vm.sh $(BIN)/python -m pytest -p no:cacheprovider tests/native/test_placement.py
 
 sanitize: $(VENV)/.installed-test
-	tests/native/sanitize.sh
 	tests/native/sanitize_tests.sh $(BIN)/python
 
 # One stamp an extra; the C files are inputs, so an edit rebuilds the extension.
