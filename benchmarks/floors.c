@@ -34,7 +34,7 @@ double triangle_s(int32_t isa, const float *panels, int64_t n, int64_t d, int32_
     const int64_t n_blocks = (n + NS_TILE_ROWS - 1) / NS_TILE_ROWS;
     triangle t = {ns_table(isa), panels, n, d, n_blocks};
     const double start = now_s();
-    ns_parallel(compute, &t, n_blocks * (n_blocks + 1) / 2, threads);
+    ns_parallel(compute, &t, n_blocks * (n_blocks + 1) / 2, INFINITY, threads);
     return now_s() - start;
 }
 
@@ -72,7 +72,7 @@ static void read_part(void *context, int64_t item) {
 double read_s(const float *memory, int64_t n, int32_t threads) {
     reading r = {.lines = (const line *)memory, .n_lines = n / 16, .part = 1 << 14};
     const double start = now_s();
-    ns_parallel(read_part, &r, (r.n_lines + r.part - 1) / r.part, threads);
+    ns_parallel(read_part, &r, (r.n_lines + r.part - 1) / r.part, INFINITY, threads);
     return now_s() - start;
 }
 
@@ -114,6 +114,6 @@ static void multiply(void *context, int64_t item) {
 double multiply_s(int32_t isa, int32_t threads) {
     multiplying m = {.isa = isa};
     const double start = now_s();
-    ns_parallel(multiply, &m, threads, threads);
+    ns_parallel(multiply, &m, threads, INFINITY, threads);
     return now_s() - start;
 }

@@ -4,7 +4,9 @@
 
 #include "lanes.h"
 
-enum { CHUNK = 1 << 14 }; /* bindings a thread takes at a time: 128 to 192 KiB, a part of L2, and 10 us of work */
+enum { CHUNK = 1 << 14 }; /* bindings a thread takes at a time: 128 to 192 KiB, a part of L2 */
+
+static const double CHUNK_NS = 0.3 * CHUNK;
 
 static int64_t n_chunks(int64_t n) { return (n + CHUNK - 1) / CHUNK; }
 static int64_t chunk_size(int64_t n, int64_t first) { return n - first < CHUNK ? n - first : CHUNK; }
@@ -31,7 +33,7 @@ int32_t ns_decay(int32_t isa, float *strengths, const float *rates, int64_t n, d
     const float high = (float)exponent;
     const float enough = (float)(MOST_HALF_LIVES / exponent); /* infinity where no rate is */
     decay_call c = {kernels, strengths, rates, n, {high, (float)(exponent - (double)high), enough}};
-    return ns_parallel(decay_chunk, &c, n_chunks(n), threads);
+    return ns_parallel(decay_chunk, &c, n_chunks(n), CHUNK_NS, threads);
 }
 
 typedef struct {
@@ -55,7 +57,7 @@ int32_t ns_decay_half_life(int32_t isa, float *strengths, const int64_t *last_to
     if (n < 0 || threads < 1 || !(half_life > 0.0) || !(floor >= 0.0f && floor <= FLT_MAX)) return NS_E_ARGUMENT;
     const double per_tick = fmin(1.0 / half_life, DBL_MAX); /* finite, so that no time is no decay */
     half_life_call c = {kernels, strengths, last_touched, n, {now, per_tick, floor}};
-    return ns_parallel(half_life_chunk, &c, n_chunks(n), threads);
+    return ns_parallel(half_life_chunk, &c, n_chunks(n), CHUNK_NS, threads);
 }
 
 typedef struct {
@@ -77,5 +79,5 @@ int32_t ns_fan_effect(int32_t isa, int32_t law, float *activations, const uint32
     if (!kernels) return NS_E_ISA;
     if (law < 0 || law >= NS_N_FAN_LAWS || n < 0 || threads < 1) return NS_E_ARGUMENT;
     fan_call c = {kernels->fan_effect[law], activations, fan_out, n};
-    return ns_parallel(fan_chunk, &c, n_chunks(n), threads);
+    return ns_parallel(fan_chunk, &c, n_chunks(n), CHUNK_NS, threads);
 }

@@ -65,5 +65,5 @@ int32_t ns_pair_similarities(int32_t metric, const float *rows, int64_t d, int64
     if ((metric != NS_DOT && metric != NS_SQEUCLIDEAN) || d < 1 || stride < d || n_pairs < 0 || threads < 1)
         return NS_E_ARGUMENT;
     pairs p = {metric, rows, d, stride, divisors, first, second, n_pairs, out};
-    return ns_parallel(pairs_item, &p, (n_pairs + PAIRS - 1) / PAIRS, threads);
+    return ns_parallel(pairs_item, &p, (n_pairs + PAIRS - 1) / PAIRS, 0.5 * PAIRS * (double)d, threads);
 }

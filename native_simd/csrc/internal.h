@@ -52,8 +52,14 @@ void ns_transpose(const float *in, int64_t in_stride, int64_t rows, int64_t colu
 /* NULL when the instruction set is not available (dispatch.c). */
 const ns_kernels *ns_table(int32_t isa);
 
-/* Calls body(context, item) for item = 0..n_items-1 from up to `threads` threads (threads.c). */
-int32_t ns_parallel(void (*body)(void *context, int64_t item), void *context, int64_t n_items, int32_t threads);
+/* Calls body(context, item) for item = 0..n_items-1 from up to `threads` threads, fewer where items that take one
+ * thread some `item_ns` are not worth their start (threads.c). */
+int32_t ns_parallel(void (*body)(void *context, int64_t item), void *context, int64_t n_items, double item_ns,
+                    int32_t threads);
+
+/* Nanoseconds of a tile of m rows and n columns or, of more, a full one: of 64 multiply-adds each, as AVX2 does at 4 GHz
+ * (pairwise.c). */
+double ns_tile_ns(int64_t m, int64_t n, int64_t d);
 
 /* Raw accumulators to similarities, in place: rows of a tile (pairwise.c). */
 void ns_finish(int32_t metric, float *tile, int64_t rows, int64_t columns);

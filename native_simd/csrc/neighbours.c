@@ -79,7 +79,8 @@ int32_t ns_neighbours(int32_t isa, int32_t metric, const ns_ranked_block *a, con
     if (!locks) return NS_E_MEMORY;
     for (int64_t l = 0; l < n_locks; l++) locks[l] = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
     pass p = {kernels, metric, d, width, first_tile, columns, *a, b ? *b : *a, locks, b ? locks + rows : locks};
-    const int32_t status = ns_parallel(b ? rectangle_item : triangle_item, &p, n_tiles, threads);
+    const int32_t status =
+        ns_parallel(b ? rectangle_item : triangle_item, &p, n_tiles, ns_tile_ns(p.a.n, p.b.n, d), threads);
     for (int64_t l = 0; l < n_locks; l++) pthread_mutex_destroy(&locks[l]);
     free(locks);
     return status;

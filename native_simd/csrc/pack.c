@@ -86,7 +86,7 @@ int32_t ns_pack(const float *rows, int64_t n, int64_t d, int64_t stride, int32_t
                 double *norms, int64_t *bad_row, int32_t threads) {
     if (n < 0 || d < 1 || stride < d || threads < 1) return NS_E_ARGUMENT;
     packing p = {rows, n, d, stride, normalize, panels, norms, -1};
-    const int32_t status = ns_parallel(pack_panel, &p, (n + NS_LANES - 1) / NS_LANES, threads);
+    const int32_t status = ns_parallel(pack_panel, &p, (n + NS_LANES - 1) / NS_LANES, 0.5 * NS_LANES * (double)d, threads);
     if (status != NS_OK) return status;
     for (int64_t i = 0; i < n; i++)
         if (!is_usable(norms[i], normalize)) {

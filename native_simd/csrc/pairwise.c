@@ -115,6 +115,10 @@ static void symmetric_item(void *context, int64_t item) {
     compute_tile(p, row, row + right);
 }
 
+double ns_tile_ns(int64_t m, int64_t n, int64_t d) {
+    return (double)(least(m, NS_TILE_ROWS) * least(n, NS_TILE_ROWS)) * (double)d / 64.0;
+}
+
 static int64_t tiles(int64_t n) { return (n + NS_TILE_ROWS - 1) / NS_TILE_ROWS; }
 
 int32_t ns_pairwise(int32_t isa, int32_t metric, const float *a, int64_t m, const float *b, int64_t n, int64_t d,
@@ -128,7 +132,7 @@ int32_t ns_pairwise(int32_t isa, int32_t metric, const float *a, int64_t m, cons
     pass p = {kernels, {0}, metric, 0, a, b, m, n, d, tiles(n), 0, out, mirror, out_stride, mirror_stride};
     const int32_t status = ns_prepare_epilogue(isa, metric, temporal, sigmoid, &p.epilogue);
     if (status != NS_OK) return status;
-    return ns_parallel(rectangular_item, &p, tiles(m) * tiles(n), threads);
+    return ns_parallel(rectangular_item, &p, tiles(m) * tiles(n), ns_tile_ns(m, n, d), threads);
 }
 
 int32_t ns_pairwise_symmetric(int32_t isa, int32_t metric, const float *a, int64_t n, int64_t d,
@@ -143,5 +147,5 @@ int32_t ns_pairwise_symmetric(int32_t isa, int32_t metric, const float *a, int64
     pass p = {kernels, {0}, metric, 1, a, a, n, n, d, c, first_tile, out, out, out_stride, out_stride};
     const int32_t status = ns_prepare_epilogue(isa, metric, temporal, sigmoid, &p.epilogue);
     if (status != NS_OK) return status;
-    return ns_parallel(symmetric_item, &p, n_tiles, threads);
+    return ns_parallel(symmetric_item, &p, n_tiles, ns_tile_ns(n, n, d), threads);
 }

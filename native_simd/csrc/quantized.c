@@ -20,7 +20,7 @@
  * approximation is rounded three times. */
 #define SLACK 0x1p-20
 
-enum { PAIR = 2 * NS_LANES, FEW_PANELS = 4, MANY_PANELS = 128, LARGEST_D = 1 << 20 };
+enum { PAIR = 2 * NS_LANES, FEW_PANELS = 4, LARGEST_D = 1 << 20 };
 
 static int64_t least(int64_t x, int64_t y) { return x < y ? x : y; }
 
@@ -76,7 +76,7 @@ int32_t ns_quantize(const float *panels, int64_t n, int64_t d, int16_t *words, f
     double *lost = malloc(sizeof *lost * (size_t)(n_panels(n) + 1));
     if (!lost) return NS_E_MEMORY;
     quantization q = {panels, d, words, scales, lost};
-    const int32_t status = ns_parallel(quantize_panel, &q, n_panels(n), threads);
+    const int32_t status = ns_parallel(quantize_panel, &q, n_panels(n), 2.0 * NS_LANES * (double)d, threads);
     *error = 0.0;
     for (int64_t p = 0; status == NS_OK && p < n_panels(n); p++) *error = fmax(*error, lost[p]);
     free(lost);
@@ -150,12 +150,13 @@ static void find_candidates(search *s, double error) {
 
 static int32_t search_one(search *s, double error, int32_t threads, int64_t *indices, float *similarities) {
     for (int64_t p = 0; p < s->k; p++) s->list[p] = 0;
-    int32_t status = ns_parallel(approximate_tile, s, n_tiles(s->n), threads);
+    const double vector_ns = (double)s->d / 16; /* 64 bytes each, as from L3 */
+    int32_t status = ns_parallel(approximate_tile, s, n_tiles(s->n), NS_TILE_ROWS * vector_ns / 2, threads);
     if (status != NS_OK) return status;
     find_candidates(s, error);
     for (int64_t p = 0; p < s->k; p++) s->list[p] = 0;
-    status = ns_parallel(rank_panels, s, (s->n_which + FEW_PANELS - 1) / FEW_PANELS,
-                         s->n_which < MANY_PANELS ? 1 : threads);
+    status = ns_parallel(rank_panels, s, (s->n_which + FEW_PANELS - 1) / FEW_PANELS, FEW_PANELS * NS_LANES * vector_ns,
+                         threads);
     return status == NS_OK ? ns_ranked(s->list, 1, s->k, s->k, indices, similarities, NULL) : status;
 }
 

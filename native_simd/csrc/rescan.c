@@ -64,7 +64,7 @@ int32_t ns_rank_clusters(int32_t isa, int32_t method, int32_t metric, const floa
     if (!locks) return NS_E_MEMORY;
     for (int64_t b = 0; b < n_blocks; b++) locks[b] = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
     ranking r = {kernels, method, metric, queries, query_terms, q, panels, terms, n, d, width, n_blocks, lists, locks};
-    const int32_t status = ns_parallel(rank_item, &r, n_blocks * n_chunks, threads);
+    const int32_t status = ns_parallel(rank_item, &r, n_blocks * n_chunks, ns_tile_ns(q, n, d), threads);
     for (int64_t b = 0; b < n_blocks; b++) pthread_mutex_destroy(&locks[b]);
     free(locks);
     return status;

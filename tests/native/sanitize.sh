@@ -9,6 +9,6 @@ trap 'rm -rf "$folder"' EXIT
 for sanitizers in address,undefined thread; do
     echo "-fsanitize=$sanitizers"
     build_driver "${CC:-gcc}" "$folder/driver" -g -O1 -fno-omit-frame-pointer -fsanitize="$sanitizers" \
-        -fno-sanitize-recover=all
+        -fno-sanitize-recover=all -DNS_WORTH_NS=1
     ASAN_OPTIONS=detect_stack_use_after_return=1 TSAN_OPTIONS=halt_on_error=1 "$folder/driver"
 done
