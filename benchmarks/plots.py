@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure as Canvas
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from benchmarks.figures import figures_of, load
 from benchmarks.machine import ROOT
@@ -52,9 +53,8 @@ def _pick(recorded: dict[str, Any], row: dict[str, str | int], contender: str = 
 
 
 def _canvas(width_in: float) -> Canvas:
-    canvas = Canvas(figsize=(width_in, 4.8), layout="constrained")
-    canvas.get_layout_engine().set(rect=(0, 0.03, 1, 0.97))  # room for the machine
-    return canvas
+    room = ConstrainedLayoutEngine(rect=(0, 0.03, 1, 0.97))  # below for the machine
+    return Canvas(figsize=(width_in, 4.8), layout=room)
 
 
 def _label(canvas: Canvas, title: str, parts: Iterable[dict[str, Any]]) -> None:

@@ -5,6 +5,8 @@ python -m benchmarks.pool
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 import cluster_engine as ce
@@ -17,12 +19,18 @@ from cluster_engine.config import PoolConfig
 from cluster_engine.shards.pool import ShardPool, connected
 
 DIMENSION = 768
+_POOLS: tuple[tuple[int, Literal["shared", "objects"]], ...] = (
+    (1, "shared"),
+    (2, "shared"),
+    (4, "shared"),
+    (1, "objects"),
+)
 
 
 def through_warm_pools(divide: int) -> list[Figure]:
     figures = []
     with connected():
-        for n_actors, transport in ((1, "shared"), (2, "shared"), (4, "shared"), (1, "objects")):
+        for n_actors, transport in _POOLS:
             with ShardPool(PoolConfig(actors_per_numa_node=n_actors, transport=transport)) as pool:
                 for n, turns in ((1_000, 15), (5_000, 5), (10_000, 3), (20_000, 3)):
                     row: dict[str, str | int] = {"actors": n_actors, "tiles travel": transport, "n": n // divide}

@@ -25,7 +25,7 @@ from benchmarks.suite import Part, Suite
 from native_simd.isa import active_code, lib
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -118,7 +118,7 @@ def contest_batch(threads: int, n: int) -> dict[str, list[float]]:
 def batches(_divide: int) -> list[Figure]:
     figures = []
     for n in (16, 64, 1_024):
-        work = {"flop": 2.0 * n * _D, "n_bytes": 4.0 * (n + 1) * _D}
+        work = {"flop": 2 * n * _D, "n_bytes": 4 * (n + 1) * _D}
         figures += _of_each_isa("contest_batch", 1, {"n": n}, work)
     return figures
 
@@ -163,7 +163,7 @@ def _products(x: NDArray[np.float32], queries: NDArray[np.float32], threads: int
 def searches(divide: int, m: int, turns: tuple[int, int]) -> list[Figure]:
     figures, m = [], m // divide
     for n_queries, n_turns in zip((1, 64), turns, strict=True):
-        work = {"flop": 2.0 * n_queries * m * _D, "n_bytes": 4 * (m + n_queries) * _D}
+        work = {"flop": 2 * n_queries * m * _D, "n_bytes": 4 * (m + n_queries) * _D}
         for threads in _threads():
             row = {"queries": n_queries, "m": m}
             figures += _of_each_isa("contest_search", threads, row, work, n_queries=n_queries, m=m, turns=n_turns)
@@ -171,7 +171,7 @@ def searches(divide: int, m: int, turns: tuple[int, int]) -> list[Figure]:
 
 
 def _of_each_isa(
-    function: str, threads: int, row: dict[str, int], work: dict[str, float], **arguments: int
+    function: str, threads: int, row: Mapping[str, int], work: Mapping[str, int], **arguments: int
 ) -> list[Figure]:
     return [
         of_turns({**row, "ISA": isa, "threads": threads}, contender, turns_s, **work)
@@ -181,7 +181,8 @@ def _of_each_isa(
 
 
 def _ask(function: str, isa: str, threads: int, **arguments: int) -> dict[str, Any]:
-    return in_process(f"benchmarks.similarity:{function}", environment(isa, threads), threads=threads, **arguments)
+    told: dict[str, Any] = {"threads": threads, **arguments}
+    return in_process(f"benchmarks.similarity:{function}", environment(isa, threads), **told)
 
 
 def _out_of_cache(m: int) -> bool:
