@@ -49,11 +49,11 @@ class Case:
 
     @cached_property
     def pairs(self) -> FloatArray:
-        return np.asarray(self.S[np.triu_indices(self.n, 1)], np.float64)
+        return self.S[np.triu_indices(self.n, 1)]
 
     @cached_property
     def sizes(self) -> FloatArray:
-        return np.r_[np.ones(self.n), self.Z[:, 3]]
+        return np.concatenate((np.ones(self.n), self.Z[:, 3]))
 
     def total(self, value: FloatArray) -> FloatArray:
         """Sum ``value`` of the nodes, (2n - 1,), over the groups that exist after each merge, (n - 1,)."""
