@@ -50,9 +50,11 @@ def require_vectors(x: object, name: str) -> Float32Array:
 
 def rows_are_contiguous(x: NDArray[np.generic]) -> bool:
     """Whether rows are contiguous and lie one after the other: what a pointer and one stride can say."""
-    row_bytes = x.itemsize * x.shape[1]
-    strided = x.strides[1] == x.itemsize and x.strides[0] >= row_bytes and x.strides[0] % x.itemsize == 0
-    return x.flags.aligned and (x.flags.c_contiguous or strided)
+    flags, item_bytes = x.flags, x.itemsize
+    if not flags.aligned or flags.c_contiguous:
+        return flags.aligned
+    row_bytes, (pitch, step) = item_bytes * x.shape[1], x.strides
+    return step == item_bytes and pitch >= row_bytes and pitch % item_bytes == 0
 
 
 def require_contiguous(array: object, dtype: DTypeLike, name: str) -> NDArray[Any]:
@@ -83,7 +85,7 @@ def require_output(out: object, shape: tuple[int, int], name: str) -> Float32Arr
 
 def row_stride(array: Float32Array) -> int:
     """Return elements from one row to the next."""
-    return int(max(array.strides[0] // array.itemsize, array.shape[1]))
+    return array.strides[0] // array.itemsize if len(array) > 1 else array.shape[1]
 
 
 def aligned_bytes(n_bytes: int) -> int:

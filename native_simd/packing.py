@@ -118,7 +118,7 @@ def pack(vectors: Float32Array, *, unit: bool = False, threads: int = 1) -> Pack
 
 
 def norms(vectors: Float32Array, *, unit: bool = False, threads: int = 1) -> Float64Array:
-    """Return the Euclidean norms of the rows, float64, summed in dimension order; same checks as :func:`pack`.
+    """Return the Euclidean norms of the rows, float64; same checks as :func:`pack`.
 
     Parameters
     ----------
@@ -139,6 +139,13 @@ def require_packed(value: object, name: str) -> PackedVectors:
     if not isinstance(value, PackedVectors):
         raise TypeError(f"{name} must be PackedVectors, got {kind_of(value)}: pass native_simd.pack({name})")
     return value
+
+
+def require_unit_vectors(packed: PackedVectors) -> PackedVectors:
+    """Return vectors that were packed with ``unit=True``."""
+    if not packed.unit:
+        raise ValueError('metric "cosine" needs vectors packed with unit=True')
+    return packed
 
 
 def _packed(x: Float32Array, panels: Float32Array | None, *, unit: bool, threads: int) -> Float64Array:

@@ -10,7 +10,7 @@ from native_simd.arguments import require_code, require_integer, require_pair, r
 from native_simd.arrays import check_status, first_row, require_apart, require_output, require_vectors, row_stride
 from native_simd.epilogue import require_epilogue, sigmoid_pointer, symmetric_temporal_pointer, temporal_pointer
 from native_simd.isa import active_code, ffi, lib
-from native_simd.packing import PackedVectors, pack, require_packed
+from native_simd.packing import PackedVectors, pack, require_packed, require_unit_vectors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -226,5 +226,6 @@ def metric_code(metric: str) -> int:
 def require_unit(metric: str, *packed: PackedVectors) -> None:
     """Check that vectors are packed as the metric needs them."""
     metric_code(metric)
-    if metric == "cosine" and not all(p.unit for p in packed):
-        raise ValueError('metric "cosine" needs vectors packed with unit=True')
+    if metric == "cosine":
+        for p in packed:
+            require_unit_vectors(p)

@@ -10,8 +10,7 @@ import numpy as np
 from native_simd.arguments import require_real, require_threads
 from native_simd.arrays import check_status, empty_aligned, require_contiguous
 from native_simd.isa import ffi, lib
-from native_simd.packing import LANES, PackedVectors, require_packed
-from native_simd.pairs import require_unit
+from native_simd.packing import LANES, PackedVectors, require_packed, require_unit_vectors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,8 +41,7 @@ class QuantizedVectors:
     error: float
 
     def __post_init__(self) -> None:
-        packed = require_packed(self.packed, "packed")
-        require_unit("cosine", packed)
+        packed = require_unit_vectors(require_packed(self.packed, "packed"))
         if not require_real(self.error, "error") >= 0:
             raise ValueError(f"error must be at least 0, got {self.error}")
         n_lanes = _n_lanes(packed)
@@ -83,7 +81,7 @@ def quantize(packed: PackedVectors, *, threads: int = 1) -> QuantizedVectors:
     ValueError
         The vectors were packed without ``unit=True``.
     """
-    require_unit("cosine", require_packed(packed, "packed"))
+    require_unit_vectors(require_packed(packed, "packed"))
     words = empty_aligned((_n_words(packed),), np.int16)
     scales, error = np.empty(_n_lanes(packed), np.float32), ffi.new("double *")
     status = lib.ns_quantize(

@@ -9,8 +9,7 @@ import numpy as np
 from native_simd.arguments import require_threads
 from native_simd.arrays import check_status, first_row, kind_of, require_vectors, row_stride
 from native_simd.isa import active_code, ffi, lib
-from native_simd.packing import PackedVectors, norms, pack
-from native_simd.pairs import require_unit
+from native_simd.packing import PackedVectors, norms, pack, require_unit_vectors
 from native_simd.quantized import QuantizedVectors
 from native_simd.ranking import require_k, require_rankable
 
@@ -113,9 +112,8 @@ def batch_similarity(query: Float32Array, centroids: Float32Array | PackedVector
 
 
 def _unit(vectors: Float32Array | PackedVectors | QuantizedVectors, name: str, threads: int) -> PackedVectors:
+    if isinstance(vectors, PackedVectors):
+        return require_unit_vectors(vectors)
     if isinstance(vectors, QuantizedVectors):
         return vectors.packed
-    if not isinstance(vectors, PackedVectors):
-        return pack(require_vectors(vectors, name), unit=True, threads=threads)
-    require_unit("cosine", vectors)
-    return vectors
+    return pack(require_vectors(vectors, name), unit=True, threads=threads)

@@ -32,7 +32,7 @@ enum {
 };
 
 /* Packs n rows of d float32 (row i at rows + i * stride) into panels (NULL: norms only). Writes the float64 Euclidean norm of each row,
- * summed in dimension order, to norms. With normalize, packs rows divided by their norm. NS_E_ROW: a norm that is not
+ * summed in blocks of 64 dimensions, to norms. With normalize, packs rows divided by their norm. NS_E_ROW: a norm that is not
  * finite; without normalize, above 2^52, so that nothing computed from the panels overflows; with normalize, below the
  * float32 range (zero included). */
 int32_t ns_pack(const float *rows, int64_t n, int64_t d, int64_t stride, int32_t normalize, float *panels,
