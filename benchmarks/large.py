@@ -27,9 +27,9 @@ _WARM_ROWS = 300
 
 
 class _Counters(logging.Handler):
-    """Keeps the counters that linkage logs."""
+    """Keeps the counters that linkage without a matrix logs."""
 
-    last: AgglomerationCounters
+    last: AgglomerationCounters | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
         self.last = record.args[-1]  # type: ignore[index,assignment]
@@ -45,7 +45,8 @@ def contest(contender: str, embeddings: str, cut: float | None) -> dict[str, Any
     before, start_s = peak_bytes(), time.perf_counter()
     Z = ce.linkage(X, cut=cut)
     turn_s, n = time.perf_counter() - start_s, len(X)
-    work = 0.5 + (counters.last.rescanned + counters.last.compared) / n**2
+    more = counters.last.rescanned + counters.last.compared if counters.last else 0
+    work = 0.5 + more / n**2
     return {"turns_s": [turn_s], "peak_bytes": peak_bytes() - before, "work": work, "merges": len(Z)}
 
 
