@@ -23,7 +23,7 @@ _CACHE_LINE_BYTES, _HUGE_PAGE_BYTES = 64, 2 << 20
 
 def first_row(array: Float32Array) -> object:
     """Return the address of a matrix whose rows may lie apart, where ``ffi.from_buffer`` wants contiguous memory."""
-    return ffi.from_buffer("float[]", array[:1])
+    return ffi.from_buffer("float[]", array if array.flags.c_contiguous else array[:1])
 
 
 def check_status(status: int) -> None:

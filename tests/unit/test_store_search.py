@@ -94,10 +94,11 @@ def test_a_store_without_concepts_finds_none() -> None:
         ([[1.0, 0.0, 0.0]], 1, ValueError, r"got \(1, 3\)"),
         ([["a", "b"]], 1, ValueError, "real numbers, got dtype <U1"),
         ([[1j, 0.0]], 1, ValueError, "real numbers, got dtype complex128"),
-        ([[1.0, 0.0], [0.0, 0.0]], 1, VectorError, "row 1 is zero"),
-        ([[1.0, 0.0], [0.0, 1.0], [np.nan, 0.0]], 1, VectorError, "row 2 is not finite"),
-        ([[np.inf, 0.0]], 1, VectorError, "row 0 is not finite"),
-        ([[1e300, 0.0]], 1, VectorError, "row 0 is not finite in float32"),
+        ([[1.0, 0.0], [0.0, 0.0]], 1, VectorError, "row 1, in float32: the vector is zero"),
+        ([[1.0, 0.0], [0.0, 1.0], [np.nan, 0.0]], 1, VectorError, "row 2, in float32: element 0 is nan"),
+        ([[0.0, np.inf]], 1, VectorError, "row 0, in float32: element 1 is inf, not a finite number"),
+        ([[1e300, 0.0]], 1, VectorError, "row 0, in float32: element 0 is inf, not a finite number"),
+        ([[1e-40, 0.0]], 1, VectorError, "row 0, in float32: the norm 1e-40 of the vector is outside the range"),
     ],
 )
 def test_bad_queries_are_refused_and_named(vectors: Any, k: Any, error: type[Exception], message: str) -> None:  # noqa: ANN401
