@@ -19,11 +19,13 @@ import psutil
 
 import native_simd
 from cluster_engine.errors import ClusterConnectionError
+from cluster_engine.linkage.criterion import Criterion
+from cluster_engine.linkage.plan import path_bytes
 from cluster_engine.shards.affinity import NumaPolicy, bind_to_node, describe_placement
+from cluster_engine.shards.linkage import POOL_COPIES
 from cluster_engine.shards.pool import connected
 from cluster_engine.shards.topology import read_topology
 from cluster_engine.similarity.capacity import available_bytes, largest_fitting
-from cluster_engine.similarity.matrix import linkage_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,12 +99,12 @@ def _memory() -> Iterator[Check]:
     limit = _read(_CGROUP_LIMIT) or "none"
     limit_text = f"{int(limit) / _GIB:.1f} GiB" if limit.isdecimal() else "none"
     free = available_bytes()
-    need = partial(linkage_bytes, d=_DIMENSION, n_copies=3, with_sums=True)
+    need = partial(path_bytes, "lists", d=_DIMENSION, criterion=Criterion("average", "cosine"), n_copies=POOL_COPIES)
     yield Check(
         "memory",
         "ok",
         f"{host.total / _GIB:.1f} GiB, cgroup limit {limit_text}, {free / _GIB:.1f} GiB free: "
-        f"room for {largest_fitting(need, free):,} episodes of {_DIMENSION} dimensions",
+        f"room to cluster {largest_fitting(need, free):,} episodes of {_DIMENSION} dimensions by average linkage",
     )
     yield _shared_memory()
     huge = _read(_HUGE_PAGES / "enabled") or "not supported"

@@ -51,7 +51,7 @@ def timed(phase: str, seconds: dict[str, float]) -> Iterator[None]:
     """Add the wall time of a block to ``seconds``, by the name of the phase."""
     start_s = time.perf_counter()
     yield
-    seconds[phase] = time.perf_counter() - start_s
+    seconds[phase] = seconds.get(phase, 0.0) + time.perf_counter() - start_s
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ import numpy as np
 import native_simd
 from cluster_engine.errors import CapacityError
 from cluster_engine.linkage.criterion import Criterion, Method, Metric
-from cluster_engine.linkage.lists import N_NEIGHBOURS
+from cluster_engine.linkage.lists import FEW, N_NEIGHBOURS
 from cluster_engine.similarity.capacity import available_bytes, format_bytes, largest_fitting, require_fit
 from cluster_engine.similarity.matrix import linkage_bytes
 from native_simd.arrays import aligned_bytes
@@ -156,8 +156,12 @@ def path_bytes(path: Path, n: int, d: int, criterion: Criterion, *, n_copies: in
         return linkage_bytes(n, d, n_copies=n_copies, with_sums=criterion.bilinear)
     if path == "spanning tree":
         return aligned_bytes(4 * n * d) + 4 * (n_copies - 1) * n * d + _TREE_POINT_BYTES * n
-    # packed vectors, and, after the pass, float64 sums of clusters of two points or more: at most n / 2 of them
-    return aligned_bytes(4 * n * d) + 4 * max(n_copies - 1, 1) * n * d + _POINT_BYTES * n + 16 * (N_NEIGHBOURS + 1) * n
+    # after the pass, float64 sums of clusters of two points or more: at most n / 2 of them
+    from_lists = aligned_bytes(4 * n * d) + 4 * n_copies * n * d + (_POINT_BYTES + 16 * (N_NEIGHBOURS + 1)) * n
+    if not criterion.bilinear:
+        return from_lists
+    # at the end a matrix: sums, their means in float64 and float32, packed
+    return from_lists + linkage_bytes(min(n, FEW), d, n_copies=4, with_sums=True)
 
 
 def _require_matrix(what: str, n: int, need: Callable[[int], int], lists_bytes: int, limit: int) -> None:

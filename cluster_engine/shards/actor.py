@@ -139,7 +139,7 @@ class ShardActor:
         self._packed: OrderedDict[int, native_simd.PackedVectors] = OrderedDict()
         self._lists: dict[int, NDArray[np.uint64]] = {}
         self._matrix: NDArray[np.float32] | None = None
-        self._shares: dict[Share, tuple[str, HeldShare]] = {}
+        self._shares: dict[Share, HeldShare] = {}
         self._shards: dict[int, BindingShard] = {}
 
     def report(self) -> ActorReport:
@@ -164,7 +164,9 @@ class ShardActor:
         rows, columns : ndarray of float32, shapes (r, d) and (c, d)
             The vectors of the two blocks of the tile; packed into this node's memory on first use.
         """
-        self._begin(shared)
+        self._begin(shared.token)
+        if self._matrix is None and shared.address is not None:
+            self._matrix = shared.address.attach()
         a = self._pack(shared, tile.row, rows)
         b = self._pack(shared, tile.column, columns)
         n_cells = shared.plan.n_cells(tile)
@@ -199,7 +201,7 @@ class ShardActor:
         labels : (ndarray of int32, ndarray of int32), optional
             Of the rows and of the columns; rows of one label are no candidates of each other.
         """
-        self._begin(shared)
+        self._begin(shared.token)
         a = self._ranked(shared, tile.row, rows, labels and labels[0])
         b = a if tile.row == tile.column else self._ranked(shared, tile.column, columns, labels and labels[1])
         native_simd.rank_blocks(a, b, shared.kernel, self._threads)
@@ -207,15 +209,14 @@ class ShardActor:
 
     def rank_columns(self, rescan: ShareRescan, queries: native_simd.ClusterPanels) -> NDArray[np.uint64] | None:
         """Compare queries with a share of the columns, brought up to date; None if it is not here to be updated."""
-        token, held = self._shares.get(rescan.share, ("", None))
+        self._begin(rescan.token)
         if isinstance(rescan.update, WholeShare):
-            held = HeldShare(rescan.share, rescan.update, rescan.version)
-            self._shares[rescan.share] = rescan.token, held
-        elif held is None or token != rescan.token or held.version != rescan.version - 1:
-            return None
+            self._shares[rescan.share] = HeldShare(rescan.share, rescan.update, rescan.version)
+        elif rescan.share in self._shares and self._shares[rescan.share].version == rescan.version - 1:
+            self._shares[rescan.share].change(rescan.update)
         else:
-            held.change(rescan.update)
-        return held.rank(
+            return None
+        return self._shares[rescan.share].rank(
             queries,
             rescan.n_columns,
             rescan.width,
@@ -255,12 +256,10 @@ class ShardActor:
             return np.zeros(len(concept_ids), np.int64)
         return self._shards[shard].fan_out(concept_ids)
 
-    def _begin(self, shared: PairwisePass) -> None:
-        if shared.token == self._token:
-            return
-        self.end_pass()
-        self._token = shared.token
-        self._matrix = shared.address.attach() if shared.address is not None else None
+    def _begin(self, token: str) -> None:
+        if token != self._token:
+            self.end_pass()
+            self._token = token
 
     def _ranked(
         self,

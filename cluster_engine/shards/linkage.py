@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 _LOG = logging.getLogger(__name__)
-_N_COPIES = 3  # of the vectors on this host: in the object store, packed by their actors, and other actors' blocks
+POOL_COPIES = 4
+"""Of the vectors on the driver's host: in the object store, packed by the driver, by actors, and by others of them."""
 
 
 def distributed_linkage(
@@ -99,7 +100,7 @@ def pooled_path(points: Points, criterion: Criterion, memory_limit: int | None) 
     CapacityError
         It will not fit into the memory of this host.
     """
-    path, reason = choose_path(len(points), points.vectors.shape[1], criterion, memory_limit, n_copies=_N_COPIES)
+    path, reason = choose_path(len(points), points.vectors.shape[1], criterion, memory_limit, n_copies=POOL_COPIES)
     _LOG.info(
         "linkage=%s metric=%s points=%d path=%s reason=%r",
         criterion.method,
@@ -177,18 +178,25 @@ class PooledLinkage:
         return merges
 
     def _by_tree(self, seconds: dict[str, float]) -> Merges:
-        """All of it counts as linkage: there is another pass whenever the lists say too little."""
         threads = len(os.sched_getaffinity(0))
+        passes = self._passes(tree_kernel(self.criterion), TREE_NEIGHBOURS)
+
+        def nearest(labels: NDArray[np.int32]) -> NDArray[np.uint64]:
+            with timed("neighbours", seconds):
+                return passes(labels)
+
         with timed("linkage", seconds):
-            return merge_tree(
+            merges = merge_tree(
                 self.points,
                 self._packed(threads),
                 self.criterion,
                 threads,
-                self._passes(tree_kernel(self.criterion), TREE_NEIGHBOURS),
+                nearest,
                 cut=self.cut,
                 reporter=self.reporter,
             )
+        seconds["linkage"] -= seconds["neighbours"]  # the linkage asks for a pass whenever lists say too little
+        return merges
 
     def _passes(self, kernel: native_simd.Metric, n_neighbours: int) -> NeighbourPasses:
         return NeighbourPasses(

@@ -28,7 +28,7 @@ class ShareRescan:
     Attributes
     ----------
     token : str
-        Names the agglomeration.
+        Names the agglomeration and its deal; shares of another are dropped.
     share : Share
     update : WholeShare or ChangedShare
         The share, or what changed in it since version ``version - 1``.
@@ -66,11 +66,15 @@ class Rescans:
     def __init__(self, pool: ShardPool, n_columns: int, threads: int) -> None:
         self._pool, self._threads = pool, threads
         self._least_work = 0 if pool.sends_all else _LEAST_WORK
-        self._token = uuid.uuid4().hex
-        self._shares = [Share(part, len(pool)) for part in range(len(pool))]
-        self._holders: dict[Share, Any] = {}  # the actor that has the share as of the last version
         self._version = 0
         self._changed = np.zeros(n_columns, bool)  # since that version
+        self._deal()
+
+    def _deal(self) -> None:
+        """Deal shares to as many actors as there are: they are sent whole with the next rescan."""
+        self._token = uuid.uuid4().hex
+        self._shares = [Share(part, len(self._pool)) for part in range(len(self._pool))]
+        self._holders: dict[Share, Any] = {}  # the actor that has the share as of the last version
 
     def __call__(self, agglomeration: native_simd.Agglomeration) -> None:
         """Answer its queries."""
@@ -90,6 +94,8 @@ class Rescans:
         columns: native_simd.ClusterPanels,
         lists: np.ndarray[Any, np.dtype[np.uint64]],
     ) -> None:
+        if len(self._shares) != len(self._pool):  # or the share of one that is gone would go from hand to hand
+            self._deal()
         changed = np.flatnonzero(self._changed[: columns.n])
         sent_queries, sent_to = self._pool.put(queries), dict[Share, Any]()
 

@@ -153,7 +153,9 @@ class TestContent:
     def test_other_methods(self, method: str, episodes: Path, tmp_path: Path) -> None:
         metric = "euclidean" if method == "ward" else "cosine"
         config = Config.model_validate({"linkage": {"method": method, "metric": metric}})
-        ce.consolidate(episodes, tmp_path, config)
+        report = ce.consolidate(episodes, tmp_path, config)
+        assert ("neighbours" if method in ("single", "ward") else "pairwise") in report.seconds
+        assert min(report.seconds.values()) > 0
         z = hierarchy.linkage(VECTORS.astype(np.float64), method, metric)
         np.testing.assert_allclose(ce.ConceptStore.open(tmp_path).dendrogram()["distance"], z[:, 2], rtol=1e-5)
 

@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pytest
@@ -17,10 +17,11 @@ import cluster_engine as ce
 import native_simd
 from cluster_engine.config import Config, CutConfig, PoolConfig
 from cluster_engine.errors import CapacityError, InputError, VectorError
+from cluster_engine.shards.columns import Share, WholeShare
 from cluster_engine.shards.pool import ShardPool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -28,10 +29,33 @@ if TYPE_CHECKING:
     from cluster_engine.linkage.criterion import Method, Metric
     from cluster_engine.progress import Progress
 
+T = TypeVar("T", bound="Hashable")
+
 pytestmark = pytest.mark.usefixtures("local_ray")
 
 N = 5_000
 LISTS_ONLY = 40_000_000  # bytes that the matrix of N vectors does not fit into, and their lists do
+
+
+class CountingPool(ShardPool):
+    """Counts the tasks it is given and the calls it makes for them."""
+
+    n_tasks = n_calls = 0
+
+    def run(
+        self,
+        tasks: Sequence[T],
+        submit: Callable[[Any, T], Any],
+        home: Callable[[T], int],
+        *,
+        in_flight: int | None = None,
+    ) -> Iterator[tuple[T, Any]]:
+        def counted(actor: Any, task: T) -> Any:  # noqa: ANN401  # Ray's handles are not typed
+            self.n_calls += 1
+            return submit(actor, task)
+
+        self.n_tasks += len(tasks)
+        return super().run(tasks, counted, home, in_flight=in_flight)
 
 
 def blurred(n: int = N) -> NDArray[np.float32]:
@@ -106,11 +130,20 @@ def test_a_pool_gives_the_tree_of_one_process(method: Method, metric: Metric, tr
 @pytest.mark.parametrize("max_restarts", [0, 3])
 @pytest.mark.parametrize(("phase", "when"), [("neighbours", 5), ("linkage", 1), ("linkage", 2_000)])
 def test_a_killed_actor_costs_only_its_part(
-    phase: str, when: int, max_restarts: int, caplog: pytest.LogCaptureFixture
+    phase: str, when: int, max_restarts: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     X = blurred()
+    n_whole = 0
+    whole_of = WholeShare.of
+
+    def count_whole(share: Share, columns: native_simd.ClusterPanels) -> WholeShare:
+        nonlocal n_whole
+        n_whole += 1
+        return whole_of(share, columns)
+
+    monkeypatch.setattr(WholeShare, "of", count_whole)
     config = PoolConfig(actors_per_numa_node=3, transport="objects", max_restarts=max_restarts)
-    with ShardPool(config) as pool, caplog.at_level(logging.INFO, "cluster_engine"):
+    with CountingPool(config) as pool, caplog.at_level(logging.INFO, "cluster_engine"):
         killed: list[int] = []
 
         def kill_once(progress: Progress) -> None:
@@ -122,6 +155,8 @@ def test_a_killed_actor_costs_only_its_part(
         assert killed
         assert killed[0] not in [report.process_id for report in pool.reports]
         assert len(pool) == (3 if max_restarts else 2)
+        assert 1 <= pool.n_calls - pool.n_tasks <= config.tiles_in_flight
+        assert n_whole <= 3 + 3  # dealt to three; then to who took a part and who has it back, or to who is left
         assert digest(Z) == digest(ce.linkage(X))
         assert digest(ce.distributed_linkage(X, pool=pool, memory_limit=LISTS_ONLY)) == digest(Z)
     assert all(int(rescans) > 100 for rescans in re.findall(r" rescans=(\d+)", caplog.text))

@@ -237,6 +237,22 @@ def test_peak_memory_is_as_stated(
     assert peak_bytes() - before <= stated + collapsed + 200_000
 
 
+@pytest.mark.parametrize(("method", "metric"), [("average", "cosine"), ("ward", "euclidean"), ("single", "cosine")])
+def test_peak_memory_without_a_matrix_is_as_planned(
+    method: Method,
+    metric: Metric,
+    peak_bytes: Any,  # noqa: ANN401  # fixture
+) -> None:
+    n, d = 9_000, 64
+    points = RNG.standard_normal((n, d)).astype(np.float32)
+    plan = ce.plan(n, d, method, metric)
+    assert plan.path != "matrix"
+    tracemalloc.reset_peak()
+    before = tracemalloc.get_traced_memory()[0]
+    ce.linkage(points, method, metric)
+    assert plan.memory_bytes / 3 < peak_bytes() - before <= plan.memory_bytes
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_given_distances_take_one_matrix(method: Method, peak_bytes: Any) -> None:  # noqa: ANN401  # fixture
     n = 1500

@@ -178,8 +178,8 @@ def test_plans_tell_the_path_and_the_bytes() -> None:
     assert ce.plan(100_000, 768).path == "lists"
     assert ce.plan(100_000, 768).memory_bytes < 2e9
     assert ce.plan(40_000, 768).memory_bytes < 0.8e9
-    assert ce.plan(1_000, 768, memory_limit=20_000_000).path == "matrix"
-    assert ce.plan(1_000, 768, memory_limit=10_000_000).path == "lists"
+    assert ce.plan(8_000, 96, memory_limit=300_000_000).path == "matrix"
+    assert ce.plan(8_000, 96, memory_limit=100_000_000).path == "lists"
     with pytest.raises(CapacityError, match="average linkage under 'cosine'"):
         ce.plan(100_000, 768, "complete", memory_limit=10**9)
 
