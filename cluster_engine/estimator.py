@@ -11,13 +11,12 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
-import pyarrow as pa
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_array, check_is_fitted, check_non_negative, validate_data
 
 import native_simd
-from cluster_engine.data.columns import as_matrix
+from cluster_engine.data.columns import as_rows
 from cluster_engine.dendrogram import Dendrogram
 from cluster_engine.errors import VectorError
 from cluster_engine.linkage.centers import center_distances, center_similarities, cluster_means, vector_norms
@@ -159,7 +158,7 @@ class ConceptClustering(
         ValueError
             A parameter is out of range, or X is what scikit-learn refuses: NaN, not two-dimensional, too few rows.
         """
-        rows: NDArray[Any] = validate_data(self, _as_rows(X), ensure_min_samples=2)
+        rows: NDArray[Any] = validate_data(self, as_rows(X), ensure_min_samples=2)
         weights = np.ones(len(rows)) if sample_weight is None else _as_weights(sample_weight, len(rows))
         if _has_centers(self):
             self._fit_vectors(_as_float32(rows), weights)
@@ -296,7 +295,7 @@ class ConceptClustering(
 
     def _checked(self, X: ArrayLike) -> NDArray[Any]:
         check_is_fitted(self)
-        return np.asarray(validate_data(self, _as_rows(X), reset=False))
+        return np.asarray(validate_data(self, as_rows(X), reset=False))
 
     def _nearest(self, vectors: NDArray[Any]) -> NDArray[np.int64]:
         labels = np.empty(len(vectors), np.int64)
@@ -326,10 +325,6 @@ class ConceptClustering(
 # scikit-learn wraps both for `set_output` when the class is made, which would hide a condition inside
 for _name in ("transform", "fit_transform"):
     setattr(ConceptClustering, _name, available_if(_has_centers)(getattr(ConceptClustering, _name)))
-
-
-def _as_rows(X: ArrayLike | pa.Array[Any] | pa.ChunkedArray[Any]) -> Any:  # noqa: ANN401  # whatever scikit-learn accepts
-    return as_matrix(X) if isinstance(X, (pa.Array, pa.ChunkedArray)) else X
 
 
 def _mirrored(distances: NDArray[Any]) -> NDArray[Any]:

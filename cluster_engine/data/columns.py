@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+def as_rows(X: npt.ArrayLike) -> npt.ArrayLike:
+    """Return an Arrow column of vectors as rows of an array, by `as_matrix`; anything else as it is."""
+    return as_matrix(X) if isinstance(X, (pa.Array, pa.ChunkedArray)) else X
+
+
 def as_matrix(column: pa.Array[Any] | pa.ChunkedArray[Any]) -> npt.NDArray[np.floating[Any]]:
     """Return a column of vectors of one length as rows: a view where it has one chunk.
 

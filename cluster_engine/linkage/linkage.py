@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 import native_simd
+from cluster_engine.data.columns import as_rows
 from cluster_engine.errors import InputError, VectorError
 from cluster_engine.linkage import condensed
 from cluster_engine.linkage.chain import cluster_distances, cluster_matrix
@@ -49,7 +50,8 @@ def linkage(
     ----------
     X : array_like, shape (n, d) or (n (n - 1) / 2,)
         Vectors (any real dtype; computed on in float32, to which other types are copied once; a memory map is read in
-        place), or with ``metric="precomputed"`` distances, condensed or as a symmetric square matrix.
+        place), as an array or a pyarrow column (an ``Array`` or ``ChunkedArray`` of lists or tensors of floats, such as
+        ``table["vector"]``), or with ``metric="precomputed"`` distances, condensed or as a symmetric square matrix.
     method : {"average", "complete", "single", "weighted", "ward"}
         As in :func:`scipy.cluster.hierarchy.linkage`. "ward" needs metric "euclidean" or "precomputed" (Euclidean
         distances).
@@ -76,10 +78,11 @@ def linkage(
     Raises
     ------
     VectorError
-        A row is not finite, or zero under "cosine"; names the row. Or, under the other metrics, the largest norm is
-        outside 2**-40 to 2**52.
+        A row is null, not finite, or zero under "cosine"; names the row. Or, under the other metrics, the largest norm
+        is outside 2**-40 to 2**52.
     InputError
-        X is not an array of at least two vectors, or not distances; or weights are not positive numbers, one each.
+        X is not an array or column of at least two vectors, or not distances; or weights are not positive numbers, one
+        each.
     CapacityError
         It will not fit; raised before the matrix or the lists are allocated, naming the bytes, the n that would fit,
         and what needs no matrix.
@@ -148,7 +151,7 @@ def checked_weights(weights: ArrayLike | None, n: int, method: Method) -> NDArra
 
 def as_vectors(X: ArrayLike) -> NDArray[np.float32]:
     """Return float32 vectors, at least two, copied only if they are something else."""
-    x = np.asarray(X)
+    x = np.asarray(as_rows(X))
     if x.ndim != 2 or x.shape[1] == 0 or x.dtype.kind not in "fiub":
         raise InputError(f"X must be a real array of shape (n, d), got {x.dtype} of shape {x.shape}")
     if len(x) < 2:

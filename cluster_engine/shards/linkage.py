@@ -54,6 +54,7 @@ def distributed_linkage(
     Parameters
     ----------
     X : array_like, shape (n, d)
+        Vectors, as of :func:`cluster_engine.linkage`.
     method, metric, weights, cut
         As of :func:`cluster_engine.linkage`; there are no precomputed distances here.
     pool : ShardPool, optional

@@ -10,6 +10,7 @@ import signal
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from episode_files import clustered_vectors, write_episodes
 
@@ -164,7 +165,8 @@ def test_a_killed_actor_costs_only_its_part(
 
 def test_a_pool_of_its_own_is_made_where_none_is_given() -> None:
     X = blurred(300)
-    assert digest(ce.distributed_linkage(X)) == digest(ce.linkage(X))
+    column = pa.FixedSizeListArray.from_arrays(pa.array(X.ravel()), X.shape[1])
+    assert digest(ce.distributed_linkage(column)) == digest(ce.linkage(X))
 
 
 @pytest.mark.parametrize(
