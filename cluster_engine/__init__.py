@@ -9,6 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from cluster_engine.linkage.approximate import ApproximateLinkage, approximate_linkage
 from cluster_engine.linkage.linkage import linkage
 from cluster_engine.linkage.plan import Plan, plan
 
@@ -21,12 +22,14 @@ if TYPE_CHECKING:
     from cluster_engine.store.snapshot import ConceptStore
 
 __all__ = [
+    "ApproximateLinkage",
     "BatchReport",
     "BindingShard",
     "ConceptClustering",
     "ConceptStore",
     "Dendrogram",
     "Plan",
+    "approximate_linkage",
     "consolidate",
     "distributed_linkage",
     "linkage",

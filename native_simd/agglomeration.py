@@ -115,6 +115,11 @@ class Agglomeration:
         "ward" needs "sqeuclidean"; "weighted" the others.
     cut : float
         Similarity below which clusters are not joined.
+    epsilon : float
+        At least 0. What is listed is taken for the nearest where nothing unlisted can be nearer by more than a factor
+        of 1 + epsilon in similarity (in distance, where similarities are negative). With lists of the pass over all
+        pairs, which 0 needs, every merge is that near to the best; with others, as far as the lists tell. Not beside a
+        ``cut``, which has to know what else there is.
 
     Raises
     ------
@@ -135,6 +140,7 @@ class Agglomeration:
         method: Method,
         metric: Metric,
         cut: float = -np.inf,
+        epsilon: float = 0.0,
     ) -> None:
         _require_method(method, metric)
         rows = require_vectors(rows, "rows")
@@ -165,6 +171,7 @@ class Agglomeration:
             self._width,
             1.0 if packed.unit else float(packed.norms.max()),
             least,
+            _require_epsilon(epsilon, least),
         )
         if handle == ffi.NULL:
             raise MemoryError(f"no memory for the clusters of {n} points")
@@ -313,6 +320,16 @@ def rank_clusters(
 def _copy(address: object, n_elements: int, dtype: type[T]) -> NDArray[T]:
     """Return numbers of 4 bytes that live in the library no longer than what they are of."""
     return np.frombuffer(ffi.buffer(address, 4 * n_elements), dtype).copy()
+
+
+def _require_epsilon(epsilon: float, cut: float) -> float:
+    """Return an epsilon, at least 0, and 0 beside a cut."""
+    epsilon = require_real(epsilon, "epsilon")
+    if not 0 <= epsilon < np.inf:
+        raise ValueError(f"epsilon must be at least 0 and finite, got {epsilon}")
+    if epsilon and cut > -np.inf:
+        raise ValueError("an agglomeration with epsilon takes no cut: cut its tree")
+    return epsilon
 
 
 def _require_method(method: str, metric: str) -> None:

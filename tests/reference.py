@@ -159,3 +159,29 @@ def most_stable(Z: NDArray[np.float64], n: int, min_cluster_size: int) -> list[s
     else:
         found = [cluster for tree in trees for cluster in best(tree, Fraction(float(Z[-1, 2])))[1]]
     return sorted(found, key=min)
+
+
+def best_available(
+    Z: NDArray[np.float64], X: NDArray[Any], weights: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return, for each row of Z, the similarity that its height states, and the best that either side had to anything.
+
+    Average linkage of inner products of the rows of X; merges are replayed in the order of Z.
+    """
+    x: NDArray[np.longdouble] = np.asarray(X, np.longdouble)
+    similarities, members = x @ x.T, {leaf: [leaf] for leaf in range(len(x))}
+    best = np.empty(len(Z))
+
+    def similarity(a: list[int], b: list[int]) -> float:
+        share = np.outer(weights[a], weights[b])
+        return float((similarities[np.ix_(a, b)] * share).sum() / share.sum())
+
+    for t, (left, right) in enumerate(Z[:, :2].astype(int)):
+        best[t] = max(
+            similarity(members[side], other)
+            for side in (left, right)
+            for node, other in members.items()
+            if node != side
+        )
+        members[len(x) + t] = members.pop(left) + members.pop(right)
+    return 1 - Z[:, 2], best

@@ -59,6 +59,7 @@ def agglomerate(
     rescan: Callable[[native_simd.Agglomeration], None],
     *,
     cut: float | None = None,
+    epsilon: float = 0.0,
     threads: int = 1,
     reporter: Reporter | None = None,
 ) -> Merges:
@@ -77,6 +78,8 @@ def agglomerate(
         Answers the queries of the agglomeration.
     cut : float, optional
         Height above which nothing is merged.
+    epsilon : float
+        As of :class:`native_simd.Agglomeration`; not beside a cut.
     threads : int
         For what is computed here.
 
@@ -96,6 +99,7 @@ def agglomerate(
         method=criterion.method,
         metric=criterion.kernel,
         cut=-np.inf if cut is None else criterion.least_similarity(cut),
+        epsilon=epsilon,
     )
     n_enough = FEW if criterion.bilinear else 1
     phase = Phase("linkage", len(points) - 1, reporter)

@@ -109,7 +109,7 @@ static int64_t wake_stale(ns_agglomeration *s, int all) {
 }
 
 /* Joins b into a; neither is in a chain. */
-static void merge(ns_agglomeration *s, int32_t a, int32_t b) {
+static void merge(ns_agglomeration *s, int32_t a, int32_t b, double similarity) {
     const int32_t node_a = s->node[a], node_b = s->node[b], node = (int32_t)s->n_nodes++;
     ns_join_lists(s, a, b);
     join_sums(s, a, b, s->node_weight[node_a], s->node_weight[node_b]);
@@ -119,12 +119,19 @@ static void merge(ns_agglomeration *s, int32_t a, int32_t b) {
     s->node_weight[node] = s->node_weight[node_a] + s->node_weight[node_b];
     s->node[a] = node;
     s->node[b] = -1;
+    if (s->share < 1.0) s->low[a] = fmin(similarity, fmin(s->low[a], s->low[b]));
     s->is_moved[a] = 1;
     s->n_living--;
     s->cursor = a;
     s->n_wakes++;
     s->n_regrown = 0;
     wake_nearest(s, a, b);
+}
+
+/* The chain gives up what it holds above a, whose nearest neighbour may be another than it was. */
+static void look_again(ns_agglomeration *s, int32_t c, int32_t a) {
+    while (s->chains[c].tip != a) pop(s, c);
+    if (s->chains[c].state == WAITING) wake(s, c);
 }
 
 /* One step of a chain that is ready; 1 if it found a pair to merge. */
@@ -147,16 +154,17 @@ static int step(ns_agglomeration *s, int32_t c, int32_t *nearest, double *simila
         retire(s, c);
         return 0;
     }
+    const int is_news = ns_introduce(s, *nearest, tip, *similarity);
     const int32_t other = s->chain_of[*nearest];
     if (other < 0) {
         push(s, c, *nearest);
     } else if (other == c) {
         if (s->below[tip] == *nearest) return 1;
-        /* A cycle, so a link in it is older than a merge and off by a rounding: grow again from here. There are at most n
-         * such links, and a cycle without one means that the lists lie. */
+        /* A cycle, so a link in it is older than a merge and off by a rounding, or than news: grow again from here. */
         while (of->tip != *nearest) pop(s, c);
         s->n_regrown++;
     } else {
+        if (is_news) look_again(s, other, *nearest);
         const chain *theirs = &s->chains[other];
         const int is_theirs = theirs->state == WAITING && theirs->tip == *nearest;
         if (is_theirs && !theirs->is_stale && theirs->target == tip) return 1;
@@ -205,7 +213,7 @@ int64_t ns_agglomeration_advance(ns_agglomeration *s, int64_t max_merges, int64_
                 pop(s, other);
                 first[done] = tip < nearest ? tip : nearest;
                 second[done] = tip < nearest ? nearest : tip;
-                merge(s, (int32_t)first[done], (int32_t)second[done]);
+                merge(s, (int32_t)first[done], (int32_t)second[done], similarity[done]);
                 done++;
             }
         }
@@ -239,7 +247,7 @@ void ns_agglomeration_counters(const ns_agglomeration *s, int64_t *counters) {
 void ns_agglomeration_destroy(ns_agglomeration *s) {
     if (!s) return;
     void *blocks[] = {s->parent, s->smallest, s->n_leaves, s->node_weight, s->node, s->sums_row, s->norm, s->spread,
-                      s->lists, s->n_listed, s->rest, s->chain_of, s->below, s->is_retired, s->is_moved, s->sums,
+                      s->low, s->lists, s->n_listed, s->rest, s->chain_of, s->below, s->is_retired, s->is_moved, s->sums,
                       s->free_sums, s->terms, s->columns, s->changed, s->mark, s->joined, s->joined_weight,
                       s->joined_leaves, s->joined_parts, s->is_compared, s->leaf_sums[0], s->leaf_sums[1]};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
@@ -256,6 +264,7 @@ static int allocate(ns_agglomeration *s) {
     s->sums_row = malloc(n * sizeof *s->sums_row);
     s->norm = malloc(n * sizeof *s->norm);
     s->spread = calloc(n, sizeof *s->spread);
+    s->low = malloc(n * sizeof *s->low);
     s->lists = malloc(n * (size_t)s->width * sizeof *s->lists);
     s->n_listed = calloc(n, sizeof *s->n_listed);
     s->rest = malloc(n * sizeof *s->rest);
@@ -277,7 +286,7 @@ static int allocate(ns_agglomeration *s) {
     s->leaf_sums[0] = malloc(d * sizeof(double));
     s->leaf_sums[1] = malloc(d * sizeof(double));
     return s->parent && s->smallest && s->n_leaves && s->node_weight && s->node && s->sums_row && s->norm &&
-           s->spread && s->lists && s->n_listed && s->rest && s->chain_of && s->below && s->is_retired &&
+           s->spread && s->low && s->lists && s->n_listed && s->rest && s->chain_of && s->below && s->is_retired &&
            s->is_moved && s->sums && s->free_sums && s->terms && s->columns && s->changed && s->mark && s->joined &&
            s->joined_weight && s->joined_leaves && s->joined_parts && s->is_compared && s->leaf_sums[0] &&
            s->leaf_sums[1];
@@ -287,6 +296,7 @@ static void set_leaf(ns_agglomeration *s, int32_t a, double weight) {
     s->parent[a] = s->smallest[a] = s->node[a] = s->columns[a] = a;
     s->n_leaves[a] = 1;
     s->node_weight[a] = weight;
+    s->low[a] = INFINITY;
     s->sums_row[a] = s->chain_of[a] = s->below[a] = -1;
     const double *sum = ns_sum_of(s, a, 0);
     s->norm[a] = sqrt(ns_sums_dot(sum, sum, s->d)) / (s->method == NS_WEIGHTED ? 1.0 : weight);
@@ -325,12 +335,13 @@ static int list_leaves(ns_agglomeration *s, const uint64_t *lists) {
 ns_agglomeration *ns_agglomeration_create(int32_t isa, int32_t method, int32_t metric, const float *rows, int64_t n,
                                           int64_t d, int64_t stride, const double *divisors, const double *weights,
                                           float *panels, const uint64_t *lists, int64_t width, double max_norm,
-                                          double cut) {
+                                          double cut, double epsilon) {
     const ns_kernels *kernels = ns_table(isa);
     const int bilinear = metric == NS_DOT || metric == NS_COSINE;
     const int known = (method == NS_AVERAGE && (bilinear || metric == NS_SQEUCLIDEAN)) ||
                       (method == NS_WEIGHTED && bilinear) || (method == NS_WARD && metric == NS_SQEUCLIDEAN);
-    if (!kernels || !known || n < 1 || n > INT32_MAX / 2 || d < 1 || stride < d || width < 1 || width > INT16_MAX)
+    if (!kernels || !known || n < 1 || n > INT32_MAX / 2 || d < 1 || stride < d || width < 1 || width > INT16_MAX ||
+        !(epsilon >= 0.0 && epsilon < INFINITY))
         return NULL;
     ns_agglomeration *s = calloc(1, sizeof *s);
     if (!s) return NULL;
@@ -338,6 +349,7 @@ ns_agglomeration *ns_agglomeration_create(int32_t isa, int32_t method, int32_t m
     *s = (ns_agglomeration){.kernels = kernels, .method = method, .metric = metric, .n = n, .d = d, .width = width,
                             .rows = rows, .stride = stride, .divisors = divisors, .max_norm = max_norm,
                             .gamma = steps / (1.0 - steps), .underflow = (double)d * 0x1p-126, .cut = cut,
+                            .share = 1.0 / (1.0 + epsilon),
                             .panels = panels, .n_columns = n, .n_nodes = n, .n_living = n, .leaf_of = {-1, -1},
                             .least_weight = INFINITY};
     for (int32_t c = 0; c < NS_CHAINS; c++) s->chains[c] = (chain){.state = IDLE, .tip = -1, .target = -1};

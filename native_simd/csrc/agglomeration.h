@@ -31,6 +31,7 @@ struct ns_agglomeration {
     int64_t stride;
     const double *divisors; /* NULL: the vectors are the rows as they are */
     double max_norm, least_weight, gamma, underflow, cut;
+    double share; /* 1 / (1 + epsilon): of the best similarity there may be, what is near enough */
     /* per node */
     int32_t *parent, *smallest, *n_leaves;
     double *node_weight;
@@ -38,6 +39,7 @@ struct ns_agglomeration {
     int32_t *node; /* -1: joined to another */
     int32_t *sums_row; /* -1: a leaf, whose sum is made from its row */
     double *norm, *spread; /* of the mean; mean squared distance of the members from it */
+    double *low; /* least similarity of the merges within; with epsilon 0, where none is above it later, infinity */
     candidate *lists;
     int32_t *n_listed;
     float *rest; /* the similarity to whatever is not listed is not above this */
@@ -72,6 +74,7 @@ double ns_similarity_of(ns_agglomeration *s, int32_t a, int32_t b);
 float ns_upper_of_pass(const ns_agglomeration *s, int32_t a, int32_t b, double value);
 float ns_upper_of_rest(const ns_agglomeration *s, int32_t a, double value);
 int ns_nearest_certified(ns_agglomeration *s, int32_t a, int32_t *nearest, double *similarity);
+int ns_introduce(ns_agglomeration *s, int32_t a, int32_t b, double value);
 float ns_highest(const ns_agglomeration *s, int32_t a);
 void ns_join_lists(ns_agglomeration *s, int32_t a, int32_t b);
 const double *ns_sum_of(ns_agglomeration *s, int32_t a, int which);

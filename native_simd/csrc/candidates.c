@@ -79,6 +79,11 @@ float ns_upper_of_rest(const ns_agglomeration *s, int32_t a, double value) {
     return upper_of_float(s, value, s->norm[a], s->max_norm, s->method == NS_WARD ? 2.0 * weight_of(s, a) : 1.0);
 }
 
+/* What is near enough where nothing is nearer than `rest`: as it is, without an epsilon. */
+static double near_enough(const ns_agglomeration *s, float rest) {
+    return rest > 0.0f ? (double)rest * s->share : (double)rest / s->share;
+}
+
 static int32_t living_node(ns_agglomeration *s, int32_t node) {
     while (s->parent[node] != node) {
         s->parent[node] = s->parent[s->parent[node]];
@@ -132,12 +137,13 @@ static void unmark(ns_agglomeration *s, int32_t a) {
     for (int32_t p = 0; p < s->n_listed[a]; p++) s->mark[s->smallest[s->lists[a * s->width + p].node]] = 0;
 }
 
-/* Entries that say no more than `rest` does. */
+/* Entries that could not be taken, whatever they turn out to be. */
 static void drop_useless(ns_agglomeration *s, int32_t a) {
     candidate *list = s->lists + a * s->width;
+    const double enough = near_enough(s, s->rest[a]);
     int32_t kept = 0;
     for (int32_t p = 0; p < s->n_listed[a]; p++)
-        if (list[p].upper > s->rest[a]) list[kept++] = list[p];
+        if ((double)list[p].upper > enough) list[kept++] = list[p];
     s->n_listed[a] = kept;
 }
 
@@ -147,7 +153,9 @@ float ns_highest(const ns_agglomeration *s, int32_t a) {
     return highest;
 }
 
-/* The best of the listed, or -1; 1 if it is certain that nothing else is as near. */
+/* The best of the listed, or -1; 1 if it is certain that nothing else is as near. With an epsilon, that nothing else is
+ * nearer by a factor of more than 1 + epsilon than the least similarity there will be within the two together: the good
+ * merge of Dhulipala et al. 2023. So the factors of merges on top of each other do not multiply. */
 int ns_nearest_certified(ns_agglomeration *s, int32_t a, int32_t *nearest, double *similarity) {
     settle(s, a);
     unmark(s, a);
@@ -171,7 +179,29 @@ int ns_nearest_certified(ns_agglomeration *s, int32_t a, int32_t *nearest, doubl
             *nearest = b;
         }
     }
-    return *nearest >= 0 && *similarity > (double)s->rest[a];
+    return *nearest >= 0 && fmin(*similarity, fmin(s->low[a], s->low[*nearest])) > near_enough(s, s->rest[a]);
+}
+
+/* Lets a know of b; 1 if that may change what a takes for its nearest. So similarities rise along a chain, though with
+ * an epsilon a may not list what lists it. With epsilon 0 and true bounds there is never any news. */
+int ns_introduce(ns_agglomeration *s, int32_t a, int32_t b, double value) {
+    candidate *list = s->lists + a * s->width;
+    if (s->share == 1.0 || value <= near_enough(s, s->rest[a])) return 0;
+    for (int32_t p = 0; p < s->n_listed[a]; p++)
+        if (list[p].node == s->node[b] && (double)list[p].upper >= value) return 0;
+    settle(s, a);
+    int32_t place = s->mark[b] - 1;
+    unmark(s, a);
+    if (place >= 0 && (double)list[place].upper >= value) return 0;
+    if (place < 0 && s->n_listed[a] < s->width) place = s->n_listed[a]++;
+    if (place < 0) {
+        place = 0;
+        for (int32_t p = 1; p < s->n_listed[a]; p++)
+            if (list[p].upper < list[place].upper) place = p;
+        s->rest[a] = fmaxf(s->rest[a], list[place].upper);
+    }
+    list[place] = (candidate){s->node[b], upper_of_exact(s, a, b, value)};
+    return 1;
 }
 
 /* The bound on the similarity of a u b with a cluster of which bounds with a and b are known. */

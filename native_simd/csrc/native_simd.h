@@ -165,11 +165,13 @@ enum { NS_N_AGGLOMERATION_COUNTERS = 6 };
 /* rows: n x d float32, row i at rows + i * stride, divided by divisors[i] (NULL: as they are); both are read until the
  * end. panels: the same, packed; they are overwritten by means of clusters. weights: of the leaves, > 0. lists: of
  * ns_neighbours under the metric, width + 1 candidates a row. Merges below the similarity `cut` are not made.
- * max_norm: of all vectors. Returns NULL if memory is short. */
+ * max_norm: of all vectors. epsilon >= 0: the nearest listed is taken where nothing unlisted is nearer by more than a
+ * factor of 1 + epsilon in similarity (1 / (1 + epsilon) of negative ones); lists may then miss near
+ * candidates, as the tree will; with 0 they must be those of all pairs. Returns NULL if memory is short. */
 ns_agglomeration *ns_agglomeration_create(int32_t isa, int32_t method, int32_t metric, const float *rows, int64_t n,
                                           int64_t d, int64_t stride, const double *divisors, const double *weights,
                                           float *panels, const uint64_t *lists, int64_t width, double max_norm,
-                                          double cut);
+                                          double cut, double epsilon);
 
 /* Performs up to max_merges merges, while more than n_enough clusters are left; returns how many. Merge t joins the
  * clusters whose smallest leaves are first[t] < second[t]. Stops early where rescans are asked for: *n_queries of them,

@@ -366,6 +366,7 @@ static void compare_chains(int32_t isa, int64_t n, int64_t d) {
 
 typedef struct {
     int32_t method, metric;
+    double epsilon;
 } agglomeration_kind;
 
 /* Merges n points without a matrix, from very short lists, so that rescans and exhausted ties come in. */
@@ -384,7 +385,7 @@ static merges agglomerate(int32_t isa, agglomeration_kind kind, const float *x, 
     const ns_ranked_block whole = {panels, NULL, n, 0, lists};
     if (ns_neighbours(isa, kind.metric, &whole, NULL, d, 0, all, width + 1, threads) != NS_OK) abort();
     ns_agglomeration *a = ns_agglomeration_create(isa, kind.method, kind.metric, x, n, d, d, unit ? norms : NULL, weights,
-                                                  panels, lists, width, unit ? 1.0 : max_norm, -INFINITY);
+                                                  panels, lists, width, unit ? 1.0 : max_norm, -INFINITY, kind.epsilon);
     if (!a) abort();
     merges made = {allocate(sizeof(int64_t) * (size_t)n), allocate(sizeof(int64_t) * (size_t)n), doubles(n)};
     int64_t done = 0, advanced, n_queries;
@@ -419,9 +420,10 @@ static merges agglomerate(int32_t isa, agglomeration_kind kind, const float *x, 
 }
 
 static void compare_agglomerations(int32_t isa, int64_t n, int64_t d, int64_t width, int32_t threads) {
-    static const agglomeration_kind kinds[] = {{NS_AVERAGE, NS_COSINE}, {NS_AVERAGE, NS_DOT},
-                                               {NS_AVERAGE, NS_SQEUCLIDEAN}, {NS_WEIGHTED, NS_COSINE},
-                                               {NS_WARD, NS_SQEUCLIDEAN}};
+    static const agglomeration_kind kinds[] = {
+        {NS_AVERAGE, NS_COSINE, 0.0},  {NS_AVERAGE, NS_DOT, 0.0},        {NS_AVERAGE, NS_SQEUCLIDEAN, 0.0},
+        {NS_WEIGHTED, NS_COSINE, 0.0}, {NS_WARD, NS_SQEUCLIDEAN, 0.0},   {NS_AVERAGE, NS_COSINE, 0.1},
+        {NS_AVERAGE, NS_DOT, 2.0},     {NS_WEIGHTED, NS_COSINE, 1000.0}};
     float *x = random_floats(n * d);
     for (int64_t i = 0; i < n; i++) x[i * d] += 0.5f;
     for (int64_t i = 0; i + 7 < n; i += 7) memcpy(x + (i + 7) * d, x + i * d, sizeof(float) * (size_t)d); /* ties */

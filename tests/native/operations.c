@@ -175,7 +175,7 @@ static int32_t rescan(ns_agglomeration *a, int64_t n_queries, int64_t d, int32_t
 static int32_t agglomerate(workload *w, int32_t isa, int32_t threads) {
     float *panels = memcpy(allocate(n_panel_bytes(w)), w->panels, (size_t)n_panel_bytes(w));
     ns_agglomeration *a = ns_agglomeration_create(isa, NS_AVERAGE, NS_COSINE, w->rows, w->n, w->d, w->d, w->norms,
-                                                  w->counts, panels, w->lists, WIDTH, 1.0, -INFINITY);
+                                                  w->counts, panels, w->lists, WIDTH, 1.0, -INFINITY, 0.0);
     if (!a) return NS_E_MEMORY;
     int64_t *first = w->out, *second = first + w->n, done = 0, advanced, n_queries;
     double *similarity = (double *)(second + w->n);
