@@ -55,13 +55,15 @@ def candidate_lists(
     threads : int
     """
     rng, n = np.random.default_rng(seed), len(points)
-    lists = np.zeros((n, N_NEIGHBOURS + 1), np.uint64)
+    lists = native_simd.empty_lists(n, N_NEIGHBOURS + 1)
     phase = Phase("neighbours", n * n_repetitions, reporter)
-    offer = partial(_offer, points.vectors, kernel, lists)
     with ThreadPoolExecutor(threads) as pool:
         for _ in range(n_repetitions):
             balls = carve(points, rng.permutation(n), threads)
-            for n_done in pool.map(offer, balls):
+            order = np.concatenate(balls)
+            offer = partial(_offer, points.vectors, kernel, lists, order, np.argsort(order))
+            stops = np.cumsum([len(ball) for ball in balls])
+            for n_done in pool.map(offer, np.append(0, stops[:-1]), stops):
                 phase.advance(n_done)
     return lists
 
@@ -123,15 +125,29 @@ def _pooled(parts: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
 
 
 def _offer(
-    vectors: NDArray[np.float32], kernel: native_simd.Metric, lists: NDArray[np.uint64], rows: NDArray[np.int64]
+    vectors: NDArray[np.float32],
+    kernel: native_simd.Metric,
+    lists: NDArray[np.uint64],
+    order: NDArray[np.int64],
+    places: NDArray[np.int64],
+    start: int,
+    stop: int,
 ) -> int:
-    """Offer the points of a ball to each other's lists; returns how many. Balls have no point in common."""
-    packed = native_simd.pack(vectors[rows], unit=kernel == "cosine")
-    neighbours = native_simd.NeighbourPass(packed, N_NEIGHBOURS, kernel)
-    neighbours.run()
-    found = native_simd.renumber(neighbours.lists, rows)
-    known = np.zeros((len(rows), lists.shape[1]), np.uint64)
-    known[:, : found.shape[1]] = found
-    native_simd.merge_lists(known, lists[rows])
-    lists[rows] = known
+    """Offer the points of a ball, consecutive in an order of all, to each other's lists; returns how many.
+
+    Their lists take part, in the numbers of that order, so that only what is nearer than what they hold is ranked.
+    Balls have no point in common.
+    """
+    rows = order[start:stop]
+    known = _renamed(lists[rows], places)
+    block = native_simd.RankedBlock(native_simd.pack(vectors[rows], unit=kernel == "cosine"), int(start), known)
+    native_simd.rank_blocks(block, block, kernel)
+    lists[rows] = _renamed(known, order)
     return len(rows)
+
+
+def _renamed(lists: NDArray[np.uint64], numbers: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """Return lists with other numbers of the same points, so that those equally near are in another order."""
+    renamed = native_simd.renumber(lists, numbers)
+    renamed.sort(axis=1)
+    return np.ascontiguousarray(renamed[:, ::-1])
