@@ -73,7 +73,10 @@ def merge_lists(lists: NDArray[np.uint64], others: NDArray[np.uint64]) -> None:
 
 
 def renumber(lists: NDArray[np.uint64], numbers: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """Return the lists with ``numbers[i]``, ascending and below 2**32 - 1, in place of index ``i``."""
+    """Return the lists with ``numbers[i]``, below 2**32 - 1, in place of index ``i``.
+
+    Where numbers are not ascending, candidates of equal similarity are no longer in order: sort what they are in.
+    """
     lists = require_lists(lists, _length(lists), "lists", written=False)
     numbers = require_contiguous(numbers, np.int64, "numbers")
     if not ((numbers >= 0) & (numbers < _MOST_CANDIDATES)).all():

@@ -51,7 +51,7 @@ def approximate_linkage(
     metric: Literal["cosine", "dot"] = "cosine",
     *,
     epsilon: float = 0.05,
-    n_repetitions: int = 8,
+    n_repetitions: int = 16,
     n_samples: int = 256,
     seed: int = 0,
     weights: ArrayLike | None = None,

@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 
     from cluster_engine.linkage.duplicates import Points
 
-_BALL_ROWS = 512
-"""Beside 1,024: half the multiplications; as many neighbours found a repetition in a mixture of 50,000, in some 6,000
-sentence embeddings up to 5 % fewer."""
+BALL_ROWS = 2_048
+"""Of 106,057 sentence embeddings, 16 carvings into balls of 512, 1,024, 2,048 or 4,096 find 0.953, 0.972, 0.982 or
+0.989 of the nearest 32, in CPU times as 0.9 to 1 to 1 to 1.3."""
 _LEAST_ROWS = 64  # more than a list holds, so that every list is full and its last place says how far it reaches
 _PIVOTS = 256
 _STUCK = 0.9  # a part with more than this share of the whole: pivots do not tell these points apart
 _BLOCK_ROWS = 4_096
+_MOVED_ROWS = 16_384
 
 
 def candidate_lists(
@@ -55,21 +56,22 @@ def candidate_lists(
     threads : int
     """
     rng, n = np.random.default_rng(seed), len(points)
-    lists = native_simd.empty_lists(n, N_NEIGHBOURS + 1)
+    lists, order = native_simd.empty_lists(n, N_NEIGHBOURS + 1), np.arange(n)
     phase = Phase("neighbours", n * n_repetitions, reporter)
     with ThreadPoolExecutor(threads) as pool:
         for _ in range(n_repetitions):
             balls = carve(points, rng.permutation(n), threads)
-            order = np.concatenate(balls)
-            offer = partial(_offer, points.vectors, kernel, lists, order, np.argsort(order))
-            stops = np.cumsum([len(ball) for ball in balls])
-            for n_done in pool.map(offer, np.append(0, stops[:-1]), stops):
+            carved = np.concatenate(balls)
+            lists, order = _reordered(lists, order, carved, pool), carved
+            starts = np.cumsum([0, *map(len, balls[:-1])])
+            offer = partial(_offer, points.vectors, kernel)
+            for n_done in pool.map(offer, balls, starts.tolist(), np.split(lists, starts[1:])):
                 phase.advance(n_done)
-    return lists
+        return _reordered(lists, order, np.arange(n), pool)
 
 
 def carve(points: Points, priority: NDArray[np.int64], threads: int) -> list[NDArray[np.int64]]:
-    """Return the points in balls of at most 512, each an ascending array of rows; every point is in one.
+    """Return the points in balls of at most `BALL_ROWS`, each an ascending array of rows; every point is in one.
 
     Parameters
     ----------
@@ -81,13 +83,13 @@ def carve(points: Points, priority: NDArray[np.int64], threads: int) -> list[NDA
     balls, parts = [], [np.arange(len(points))]
     while parts:
         rows = parts.pop()
-        if len(rows) <= _BALL_ROWS:
+        if len(rows) <= BALL_ROWS:
             balls.append(rows)
             continue
         divided = _pooled(_around_pivots(points, rows, priority, threads))
         if max(map(len, divided)) > _STUCK * len(rows):
             shuffled = rows[np.argsort(priority[rows])]
-            divided = [np.sort(part) for part in np.array_split(shuffled, -(-len(rows) // _BALL_ROWS))]
+            divided = [np.sort(part) for part in np.array_split(shuffled, -(-len(rows) // BALL_ROWS))]
         parts += divided
     return balls
 
@@ -97,7 +99,7 @@ def _around_pivots(
 ) -> list[NDArray[np.int64]]:
     """Return the parts of rows of one nearest pivot each, by direction; a zero vector has none, and is no pivot."""
     directed = rows[points.norms[rows] > 0]
-    pivots = directed[np.argsort(priority[directed])][: min(_PIVOTS, -(-2 * len(rows) // _BALL_ROWS))]
+    pivots = directed[np.argsort(priority[directed])][: min(_PIVOTS, -(-2 * len(rows) // BALL_ROWS))]
     if not len(pivots):
         return [rows]
     packed, nearest = native_simd.pack(points.vectors[pivots], unit=True), np.empty(len(rows), np.int64)
@@ -127,27 +129,32 @@ def _pooled(parts: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
 def _offer(
     vectors: NDArray[np.float32],
     kernel: native_simd.Metric,
+    rows: NDArray[np.int64],
+    first: int,
     lists: NDArray[np.uint64],
-    order: NDArray[np.int64],
-    places: NDArray[np.int64],
-    start: int,
-    stop: int,
 ) -> int:
-    """Offer the points of a ball, consecutive in an order of all, to each other's lists; returns how many.
+    """Offer the points of a ball, numbered from `first`, to each other's lists; returns how many.
 
-    Their lists take part, in the numbers of that order, so that only what is nearer than what they hold is ranked.
-    Balls have no point in common.
+    What the lists hold takes part: little but what is nearer is ranked.
     """
-    rows = order[start:stop]
-    known = _renamed(lists[rows], places)
-    block = native_simd.RankedBlock(native_simd.pack(vectors[rows], unit=kernel == "cosine"), int(start), known)
-    native_simd.rank_blocks(block, block, kernel)
-    lists[rows] = _renamed(known, order)
+    packed = native_simd.pack(vectors[rows], unit=kernel == "cosine")
+    ball = native_simd.RankedBlock(packed, first, lists)
+    native_simd.rank_blocks(ball, ball, kernel)
     return len(rows)
 
 
-def _renamed(lists: NDArray[np.uint64], numbers: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """Return lists with other numbers of the same points, so that those equally near are in another order."""
-    renamed = native_simd.renumber(lists, numbers)
-    renamed.sort(axis=1)
-    return np.ascontiguousarray(renamed[:, ::-1])
+def _reordered(
+    lists: NDArray[np.uint64], order: NDArray[np.int64], wanted: NDArray[np.int64], pool: ThreadPoolExecutor
+) -> NDArray[np.uint64]:
+    """Return lists of the points in one order, which numbers them, as those of the points in another."""
+    rows, numbers = np.argsort(order)[wanted], np.argsort(wanted)[order]
+    reordered = np.empty_like(lists)
+
+    def move(start: int) -> None:
+        block = slice(start, start + _MOVED_ROWS)
+        moved = native_simd.renumber(lists[rows[block]], numbers)
+        moved.sort(axis=1)  # candidates equally near are in another order
+        reordered[block] = moved[:, ::-1]
+
+    list(pool.map(move, range(0, len(lists), _MOVED_ROWS)))
+    return reordered

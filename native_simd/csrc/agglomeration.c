@@ -143,7 +143,7 @@ static int step(ns_agglomeration *s, int32_t c, int32_t *nearest, double *simila
         *similarity = of->value;
     } else {
         s->counters[0]++;
-        if (!ns_nearest_certified(s, tip, nearest, similarity)) {
+        if (!ns_is_near_listed(s, tip, nearest, similarity)) {
             if ((double)ns_highest(s, tip) < s->cut) retire(s, c);
             else of->state = ASKING;
             return 0;

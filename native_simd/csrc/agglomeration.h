@@ -73,7 +73,12 @@ struct ns_agglomeration {
 double ns_similarity_of(ns_agglomeration *s, int32_t a, int32_t b);
 float ns_upper_of_pass(const ns_agglomeration *s, int32_t a, int32_t b, double value);
 float ns_upper_of_rest(const ns_agglomeration *s, int32_t a, double value);
-int ns_nearest_certified(ns_agglomeration *s, int32_t a, int32_t *nearest, double *similarity);
+/* The best of the listed, or -1; 1 if it is certain that nothing else is as near. */
+int ns_is_nearest_listed(ns_agglomeration *s, int32_t a, int32_t *nearest, double *similarity);
+/* The same, but 1 if it is certain that nothing else is nearer, by a factor of more than 1 + epsilon, than the least
+ * similarity there will be within the two together: the good merge of Dhulipala et al. 2023. So the factors of merges
+ * on top of each other do not multiply. */
+int ns_is_near_listed(ns_agglomeration *s, int32_t a, int32_t *nearest, double *similarity);
 int ns_introduce(ns_agglomeration *s, int32_t a, int32_t b, double value);
 float ns_highest(const ns_agglomeration *s, int32_t a);
 void ns_join_lists(ns_agglomeration *s, int32_t a, int32_t b);

@@ -153,10 +153,8 @@ float ns_highest(const ns_agglomeration *s, int32_t a) {
     return highest;
 }
 
-/* The best of the listed, or -1; 1 if it is certain that nothing else is as near. With an epsilon, that nothing else is
- * nearer by a factor of more than 1 + epsilon than the least similarity there will be within the two together: the good
- * merge of Dhulipala et al. 2023. So the factors of merges on top of each other do not multiply. */
-int ns_nearest_certified(ns_agglomeration *s, int32_t a, int32_t *nearest, double *similarity) {
+/* The best of the listed, or -1. */
+static void nearest_listed(ns_agglomeration *s, int32_t a, int32_t *nearest, double *similarity) {
     settle(s, a);
     unmark(s, a);
     drop_useless(s, a);
@@ -179,6 +177,15 @@ int ns_nearest_certified(ns_agglomeration *s, int32_t a, int32_t *nearest, doubl
             *nearest = b;
         }
     }
+}
+
+int ns_is_nearest_listed(ns_agglomeration *s, int32_t a, int32_t *nearest, double *similarity) {
+    nearest_listed(s, a, nearest, similarity);
+    return *nearest >= 0 && *similarity > (double)s->rest[a];
+}
+
+int ns_is_near_listed(ns_agglomeration *s, int32_t a, int32_t *nearest, double *similarity) {
+    nearest_listed(s, a, nearest, similarity);
     return *nearest >= 0 && fmin(*similarity, fmin(s->low[a], s->low[*nearest])) > near_enough(s, s->rest[a]);
 }
 

@@ -212,7 +212,7 @@ int32_t ns_agglomeration_answer(ns_agglomeration *s, const uint64_t *lists) {
             chain *of = &s->chains[s->queries[i]];
             ns_ranked(lists + i * places, 1, places, places, columns, similarities, NULL);
             take_list(s, of->tip, columns, similarities);
-            if (!ns_nearest_certified(s, of->tip, &of->target, &of->value)) open[n_open++] = s->queries[i];
+            if (!ns_is_nearest_listed(s, of->tip, &of->target, &of->value)) open[n_open++] = s->queries[i];
         }
         status = exhaust(s, open, n_open);
         for (int64_t i = 0; i < s->n_queries; i++) {

@@ -14,7 +14,7 @@ from reference import best_available
 import cluster_engine as ce
 import native_simd
 from cluster_engine.errors import CapacityError, InputError, VectorError
-from cluster_engine.linkage import lists
+from cluster_engine.linkage import carving, lists
 from cluster_engine.linkage.carving import candidate_lists, carve
 from cluster_engine.linkage.criterion import Criterion
 from cluster_engine.linkage.dendrogram import linkage_matrix
@@ -30,10 +30,11 @@ Bilinear = Literal["cosine", "dot"]
 
 
 @pytest.fixture(autouse=True, scope="module")
-def lists_to_the_end() -> Iterator[None]:
-    """Never finish through a matrix: that is exact."""
+def small_sizes() -> Iterator[None]:
+    """Never finish through a matrix, which is exact, and divide a few thousand points into many balls."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lists, "FEW", 1)
+        patch.setattr(carving, "BALL_ROWS", 512)
         yield
 
 
