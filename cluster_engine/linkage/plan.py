@@ -35,6 +35,9 @@ _MATRIX_S = 3e-9  # a cell of the matrix: written, read by the chain; chosen fro
 _LISTS_S = 3e-5  # a point: its searches and comparisons in float64; the same
 _TREE_PASSES = 3  # over all pairs; fewer without clusters, more with clusters of clusters
 _RESCANS = 0.2  # rescans, as a share of the pass; the same
+_LONG_S = 600.0  # from then on `approximate_linkage` is named, several times as fast
+_CARVED_PAIRS = 16 * 800  # of a point, by its defaults
+_NEAR_RESCANS = 0.08  # with its defaults, of sentence embeddings; of a mixture none
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ class Plan:
     seconds : float
         Expected; from a measurement of this machine's multiplications just now, good within a factor of about 2.
     reason : str
-        Why this path.
+        Why this path; and where it takes more than ten minutes, how long `approximate_linkage` would.
     """
 
     path: Path
@@ -107,17 +110,10 @@ def plan(
     criterion = Criterion(method, metric)
     n_threads = threads if threads is not None else len(os.sched_getaffinity(0))
     path, reason = choose_path(n, d, criterion, memory_limit)
-    return Plan(
-        path,
-        n,
-        d,
-        method,
-        metric,
-        n_threads,
-        path_bytes(path, n, d, criterion),
-        _expected_s(path, n, d, criterion, n_threads),
-        reason,
-    )
+    seconds = _expected_s(path, n, d, criterion, n_threads)
+    if criterion.method == "average" and criterion.bilinear and seconds > _LONG_S:
+        reason += f". `approximate_linkage` would take about {_approximate_s(n, d, n_threads):.3g} s"
+    return Plan(path, n, d, method, metric, n_threads, path_bytes(path, n, d, criterion), seconds, reason)
 
 
 def choose_path(
@@ -181,6 +177,11 @@ def _expected_s(path: Path, n: int, d: int, criterion: Criterion, threads: int) 
     if path == "spanning tree":
         return _TREE_PASSES * pass_s + n * _LISTS_S
     return pass_s + n * n * _MATRIX_S if path == "matrix" else pass_s * (1 + _RESCANS) + n * _LISTS_S
+
+
+def _approximate_s(n: int, d: int, threads: int) -> float:
+    n_pairs = n * _CARVED_PAIRS + _NEAR_RESCANS * n * n / 2
+    return n_pairs * d / _multiplications_per_s("dot", threads) + 2 * n * _LISTS_S
 
 
 @lru_cache

@@ -132,6 +132,7 @@ static void merge(ns_agglomeration *s, int32_t a, int32_t b, double similarity) 
 static void look_again(ns_agglomeration *s, int32_t c, int32_t a) {
     while (s->chains[c].tip != a) pop(s, c);
     if (s->chains[c].state == WAITING) wake(s, c);
+    s->n_regrown++;
 }
 
 /* One step of a chain that is ready; 1 if it found a pair to merge. */
@@ -160,7 +161,7 @@ static int step(ns_agglomeration *s, int32_t c, int32_t *nearest, double *simila
         push(s, c, *nearest);
     } else if (other == c) {
         if (s->below[tip] == *nearest) return 1;
-        /* A cycle, so a link in it is older than a merge and off by a rounding, or than news: grow again from here. */
+        /* a cycle, so a link in it is older than a merge and off by a rounding, or than news: grow again from here */
         while (of->tip != *nearest) pop(s, c);
         s->n_regrown++;
     } else {
@@ -187,6 +188,10 @@ static int any_ready(const ns_agglomeration *s) {
     return 0;
 }
 
+/* More chains were cut back since the last merge than there are old links and, twice, candidates that can be news: the
+ * lists lie. */
+static int is_endless(const ns_agglomeration *s) { return s->n_regrown > s->n * (2 * s->width + 1); }
+
 static int64_t collect_queries(ns_agglomeration *s) {
     s->n_queries = 0;
     for (int32_t c = 0; c < NS_CHAINS; c++)
@@ -205,7 +210,7 @@ int64_t ns_agglomeration_advance(ns_agglomeration *s, int64_t max_merges, int64_
                 int32_t nearest;
                 const int32_t tip = s->chains[c].tip;
                 if (!step(s, c, &nearest, &similarity[done])) {
-                    if (s->n_regrown > s->n) return NS_E_ARGUMENT;
+                    if (is_endless(s)) return NS_E_ARGUMENT;
                     continue;
                 }
                 const int32_t other = s->chain_of[nearest];
@@ -221,7 +226,7 @@ int64_t ns_agglomeration_advance(ns_agglomeration *s, int64_t max_merges, int64_
         if ((*n_queries = collect_queries(s))) break;
         if (wake_stale(s, 1)) continue;
         restart(s);
-        if (s->n_regrown > s->n) return NS_E_ARGUMENT;
+        if (is_endless(s)) return NS_E_ARGUMENT;
     }
     return done;
 }

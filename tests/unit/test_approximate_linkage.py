@@ -280,3 +280,9 @@ def test_an_agglomeration_takes_either_an_epsilon_or_a_cut() -> None:
             cut=0.5,
             epsilon=0.1,
         )
+
+
+def test_a_plan_of_a_long_linkage_names_the_approximate_one() -> None:
+    assert "approximate_linkage" in str(ce.plan(50_000_000, 768, memory_limit=10**13))
+    assert "approximate_linkage" not in str(ce.plan(10_000, 768))
+    assert "approximate_linkage" not in str(ce.plan(50_000_000, 768, "ward", "euclidean", memory_limit=10**13))
