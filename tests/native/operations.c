@@ -172,10 +172,10 @@ static int32_t rescan(ns_agglomeration *a, int64_t n_queries, int64_t d, int32_t
 
 /* Merges as `cluster` does, from the lists of neighbours instead of a matrix. Panels may be shared, and are overwritten
  * by an agglomeration: it gets a copy. */
-static int32_t agglomerate(workload *w, int32_t isa, int32_t threads) {
+static int32_t agglomerate(workload *w, int32_t isa, double epsilon, int32_t threads) {
     float *panels = memcpy(allocate(n_panel_bytes(w)), w->panels, (size_t)n_panel_bytes(w));
     ns_agglomeration *a = ns_agglomeration_create(isa, NS_AVERAGE, NS_COSINE, w->rows, w->n, w->d, w->d, w->norms,
-                                                  w->counts, panels, w->lists, WIDTH, 1.0, -INFINITY, 0.0);
+                                                  w->counts, panels, w->lists, WIDTH, 1.0, -INFINITY, epsilon);
     if (!a) return NS_E_MEMORY;
     int64_t *first = w->out, *second = first + w->n, done = 0, advanced, n_queries;
     double *similarity = (double *)(second + w->n);
@@ -231,7 +231,8 @@ static int32_t search_copy(workload *w, int32_t isa, int32_t threads) {
     ADD(fan_effect_sqrt, 131072, 0, strengths, ns_fan_effect(isa, NS_FAN_SQRT, w->out, w->fan_out, w->n, threads)) \
     ADD(fan_effect_linear, 131072, 0, strengths, ns_fan_effect(isa, NS_FAN_LINEAR, w->out, w->fan_out, w->n, threads)) \
     ADD(fan_effect_log, 131072, 0, strengths, ns_fan_effect(isa, NS_FAN_LOG, w->out, w->fan_out, w->n, threads)) \
-    ADD(agglomeration, 500, 64, listed_merges, agglomerate(w, isa, threads)) \
+    ADD(agglomeration, 500, 64, listed_merges, agglomerate(w, isa, 0.0, threads)) \
+    ADD(near_agglomeration, 500, 64, listed_merges, agglomerate(w, isa, 0.1, threads)) \
     ADD(chain_average, 500, 64, cosine_merges, cluster(w, isa, NS_AVERAGE)) \
     ADD(chain_complete, 500, 64, cosine_merges, cluster(w, isa, NS_COMPLETE)) \
     ADD(chain_ward, 500, 64, distance_merges, cluster(w, isa, NS_WARD))
