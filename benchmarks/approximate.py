@@ -40,8 +40,7 @@ def vectors_of(data: str, n: int) -> Array:
     if data in DATA:
         return DATA[data](n, _D, 1)
     if data == "text":
-        column = pq.read_table(_DEMO, columns=["vector"])["vector"].combine_chunks()
-        vectors = column.flatten().to_numpy().reshape(len(column), -1).astype(np.float32)
+        vectors = np.array(pq.read_table(_DEMO, columns=["vector"])["vector"].to_pylist(), np.float32)
     else:
         vectors = np.load(data)
     kept = np.unique(np.linspace(0, len(vectors) - 1, min(n, len(vectors))).astype(np.int64))
