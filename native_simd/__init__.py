@@ -17,10 +17,12 @@ from native_simd.agglomeration import (  # after the path
     ClusterPanels,
     rank_clusters,
 )
+from native_simd.binding_index import BindingIndex, BindingLists, ConceptStates, IndexStatistics
 from native_simd.bindings import FanLaw, decay, decay_half_life, fan_effect
 from native_simd.chain import ChainCounters, Method, NearestNeighbourChain
 from native_simd.epilogue import Sigmoid, Temporal
 from native_simd.exact import pair_similarities
+from native_simd.ids import is_concept, plain_ids, typed_concepts, typed_episodes
 from native_simd.isa import IsaUnavailableError, active_isa, available_isas
 from native_simd.neighbours import NeighbourPass, Neighbours, RankedBlock, neighbours, rank_blocks, read_lists
 from native_simd.packing import LANES, PackedVectors, RowError, norms, pack
@@ -41,9 +43,13 @@ __all__ = [
     "TILE_ROWS",
     "Agglomeration",
     "AgglomerationCounters",
+    "BindingIndex",
+    "BindingLists",
     "ChainCounters",
     "ClusterPanels",
+    "ConceptStates",
     "FanLaw",
+    "IndexStatistics",
     "IsaUnavailableError",
     "Method",
     "Metric",
@@ -64,6 +70,7 @@ __all__ = [
     "decay_half_life",
     "empty_lists",
     "fan_effect",
+    "is_concept",
     "merge_lists",
     "neighbours",
     "norms",
@@ -71,6 +78,7 @@ __all__ = [
     "pair_similarities",
     "pairwise",
     "pairwise_symmetric",
+    "plain_ids",
     "quantize",
     "rank_blocks",
     "rank_clusters",
@@ -78,4 +86,6 @@ __all__ = [
     "renumber",
     "similarity",
     "top_k",
+    "typed_concepts",
+    "typed_episodes",
 ]

@@ -29,12 +29,12 @@ LANES: int = int(lib.NS_LANES)
 
 
 class RowError(ValueError):
-    """A vector cannot be packed: it is not finite, too large, or too small (zero) where a direction is needed.
+    """A row is refused, and nothing was done: a vector that cannot be packed, a binding that cannot be changed.
 
     Attributes
     ----------
     row : int
-        Index of the first such vector.
+        Index of the first such row.
     """
 
     def __init__(self, row: int, reason: str) -> None:

@@ -1,6 +1,7 @@
-"""One shard of the binding index: the bindings of the concepts hashed to it, in both directions, columnar.
+"""One shard of the binding index: the bindings of the concepts hashed to it, in both directions.
 
-Plain Python over NumPy; it knows nothing of Ray, of other shards or of where its memory lies.
+Plain Python over :class:`native_simd.BindingIndex`: it turns what callers have into arrays, and seconds into
+half-lives. It knows nothing of Ray, of other shards or of where its memory lies.
 """
 
 from __future__ import annotations
@@ -9,8 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+import native_simd
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+
+    Columns = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
 
 _FIBONACCI = 0x9E3779B97F4A7C15  # 2**64 / golden ratio: spreads consecutive ids (Knuth, TAOCP 3, section 6.4)
 
@@ -32,34 +37,72 @@ def shard_of(concept_ids: ArrayLike, n_shards: int) -> NDArray[np.int64]:
 
 
 class BindingShard:
-    """Bindings (concept, episode, strength), each pair at most once.
+    """Bindings (concept, episode, strength), each pair at most once, with strengths in [0, 1].
 
     Parameters
     ----------
     dimension : int
         Dimension of the vectors that the concepts were formed from.
+    n_shards : int
+        Logical shards within, a power of two up to 256: as many threads can work on a batch. No answer depends on it.
+    threads : int
+        Threads of a call; they pay from some 100,000 bindings on.
+
+    Raises
+    ------
+    ValueError
+        A parameter is out of range.
 
     Notes
     -----
-    Forward columns are sorted by (concept, episode); the reverse direction is a permutation of them sorted by
-    (episode, concept). A batch of m bindings costs O((n + m) log(n + m)), a lookup O(log n + answer).
+    Mutations take arrays and an operation id, an int64, and return whether this call was the one that applied: a
+    repetition changes nothing. One that is refused (``ValueError``, which names the row) changes nothing either, and
+    its id may be used again. Any number of threads may call; each sees the batches of others whole or not at all. A
+    batch of m bindings costs O(m) expected, whatever is there (:class:`native_simd.BindingIndex`).
     """
 
-    def __init__(self, dimension: int) -> None:
+    def __init__(self, dimension: int, n_shards: int = 16, *, threads: int = 1) -> None:
         if dimension < 1:
             raise ValueError(f"dimension must be at least 1, got {dimension}")
         self.dimension = dimension
-        self._concepts = np.empty(0, np.int64)
-        self._episodes = np.empty(0, np.int64)
-        self._strengths = np.empty(0, np.float32)
-        self._reverse = np.empty(0, np.int64)
-        self._applied: set[int] = set()
+        self._threads = threads
+        self._index = native_simd.BindingIndex(n_shards)
+
+    @classmethod
+    def load(
+        cls,
+        dimension: int,
+        concept_ids: ArrayLike,
+        episode_ids: ArrayLike,
+        strengths: ArrayLike,
+        operations: ArrayLike = (),
+        *,
+        n_shards: int = 16,
+        threads: int = 1,
+    ) -> BindingShard:
+        """Return a shard with the bindings and the operations of another, of any number of logical shards.
+
+        Parameters
+        ----------
+        concept_ids, episode_ids, strengths : array_like of int64, int64 and float32, shape (n,)
+            As :meth:`bindings` returns them.
+        operations : array_like of int64
+            As :meth:`operations` returns them.
+
+        Notes
+        -----
+        Activations and versions of concepts are not part of a snapshot.
+        """
+        shard = cls(dimension, n_shards, threads=threads)
+        shard.bind(concept_ids, episode_ids, strengths, op_id=0)
+        shard._index.restore_operations(_ids(operations, "operations"))
+        return shard
 
     def __len__(self) -> int:
-        return len(self._concepts)
+        return self.statistics().n_bindings
 
     def bind(self, concept_ids: ArrayLike, episode_ids: ArrayLike, strengths: ArrayLike, *, op_id: int) -> bool:
-        """Add bindings, or set the strength of those that exist. Applied once per `op_id`.
+        """Add bindings, or set the strength of those that exist.
 
         Parameters
         ----------
@@ -78,56 +121,123 @@ class BindingShard:
         ValueError
             Lengths differ, a strength is outside [0, 1], or a pair occurs twice in the batch; nothing is changed.
         """
-        concepts, episodes = np.asarray(concept_ids, np.int64), np.asarray(episode_ids, np.int64)
-        values = np.asarray(strengths, np.float32)
-        if not concepts.shape == episodes.shape == values.shape or concepts.ndim != 1:
-            raise ValueError(f"shapes differ: {concepts.shape}, {episodes.shape}, {values.shape}")
-        outside = ~((values >= 0) & (values <= 1))
-        if outside.any():
-            at = int(np.flatnonzero(outside)[0])
-            raise ValueError(f"strength {at} is {values[at]}, outside [0, 1]")
-        if op_id in self._applied:
-            return False
-        self._merge(concepts, episodes, values)
-        self._applied.add(op_id)
-        return True
+        columns = _columns(concept_ids, episode_ids, strengths)
+        return self._index.bind(*columns, op_id, threads=self._threads)
 
-    def _merge(self, concepts: NDArray[np.int64], episodes: NDArray[np.int64], values: NDArray[np.float32]) -> None:
-        order = np.lexsort((episodes, concepts))
-        twice = (np.diff(concepts[order]) == 0) & (np.diff(episodes[order]) == 0)
-        if twice.any():
-            at = order[int(np.flatnonzero(twice)[0])]
-            raise ValueError(f"binding ({concepts[at]}, {episodes[at]}) occurs twice in one batch")
-        all_concepts = np.concatenate((self._concepts, concepts))
-        all_episodes = np.concatenate((self._episodes, episodes))
-        order = np.lexsort((all_episodes, all_concepts))  # stable: of a pair, the new one comes last
-        all_concepts, all_episodes = all_concepts[order], all_episodes[order]
-        last = np.ones(len(order), bool)
-        last[:-1] = (np.diff(all_concepts) != 0) | (np.diff(all_episodes) != 0)
-        self._concepts, self._episodes = all_concepts[last], all_episodes[last]
-        self._strengths = np.concatenate((self._strengths, values))[order][last]
-        self._reverse = np.lexsort((self._concepts, self._episodes))
+    def set_strengths(
+        self, concept_ids: ArrayLike, episode_ids: ArrayLike, strengths: ArrayLike, *, op_id: int
+    ) -> bool:
+        """Set the strengths of bindings that exist; as :meth:`bind`, and ``ValueError`` for one that does not."""
+        columns = _columns(concept_ids, episode_ids, strengths)
+        return self._index.set_strengths(*columns, op_id, threads=self._threads)
+
+    def add_strengths(self, concept_ids: ArrayLike, episode_ids: ArrayLike, amounts: ArrayLike, *, op_id: int) -> bool:
+        """Add amounts in [-1, 1] to the strengths of bindings that exist, as :meth:`set_strengths`.
+
+        A sum below 0 is 0 and one above 1 is 1: that is what adding means here.
+        """
+        columns = _columns(concept_ids, episode_ids, amounts)
+        return self._index.add_strengths(*columns, op_id, threads=self._threads)
+
+    def unbind(self, concept_ids: ArrayLike, episode_ids: ArrayLike, *, op_id: int) -> bool:
+        """Remove bindings that exist; ``ValueError`` for one that does not, or comes twice.
+
+        A concept goes with its last binding, and its activations with it.
+        """
+        concepts, episodes = _ids(concept_ids, "concept_ids"), _ids(episode_ids, "episode_ids")
+        _require_equal_shapes(concepts, episodes)
+        return self._index.unbind(concepts, episodes, op_id, threads=self._threads)
+
+    def decay(self, *, half_life_s: float, dt_s: float, op_id: int) -> bool:
+        """Multiply every strength by ``2**-(dt_s / half_life_s)``.
+
+        Parameters
+        ----------
+        half_life_s : float
+            Above 0; infinity is evergreen.
+        dt_s : float
+            Time that has passed, at least 0.
+        op_id : int
+        """
+        if not half_life_s > 0:
+            raise ValueError(f"half_life_s must be above 0, got {half_life_s}")
+        if not 0 <= dt_s < np.inf:
+            raise ValueError(f"dt_s must be at least 0 and finite, got {dt_s}")
+        return self._index.decay(dt_s / half_life_s, op_id, threads=self._threads)
+
+    def decay_concepts(self, concept_ids: ArrayLike, rates_per_s: ArrayLike, *, dt_s: float, op_id: int) -> bool:
+        """Multiply the strengths of each concept by ``exp(-rate * dt_s)``; 0 is evergreen.
+
+        ``ValueError`` for a concept without bindings or a rate below 0. A concept that comes twice decays twice.
+        """
+        concepts, rates = _ids(concept_ids, "concept_ids"), np.ascontiguousarray(rates_per_s, np.float32)
+        _require_equal_shapes(concepts, rates)
+        return self._index.decay_concepts(concepts, rates, dt_s, op_id)
+
+    def activate(self, concept_ids: ArrayLike, at: int, *, op_id: int) -> bool:
+        """Count an activation of each concept at a time, in microseconds; ``ValueError`` for one without bindings."""
+        return self._index.activate(_ids(concept_ids, "concept_ids"), at, op_id)
+
+    def forget(self, below: float, *, op_id: int, keep: int = 1) -> int | None:
+        """Remove bindings weaker than `below`, but never an episode: its `keep` >= 1 strongest bindings here stay.
+
+        Weak bindings stay until this is called. Of equally strong bindings, those of smaller concept ids stay.
+
+        Returns
+        -------
+        int or None
+            How many were removed; None for a repetition.
+        """
+        return self._index.forget(below, op_id, keep=keep, threads=self._threads)
 
     def fan_out(self, concept_ids: ArrayLike) -> NDArray[np.int64]:
         """Return the number of bindings of each concept; 0 for one that is not here."""
-        wanted = np.asarray(concept_ids, np.int64)
-        left = np.searchsorted(self._concepts, wanted, side="left")
-        return np.asarray(np.searchsorted(self._concepts, wanted, side="right") - left, np.int64)
+        return self._index.fan_out(_ids(concept_ids, "concept_ids"), threads=self._threads)
+
+    def states(self, concept_ids: ArrayLike) -> native_simd.ConceptStates:
+        """Return fan-out, activations and version of each concept."""
+        return self._index.states(_ids(concept_ids, "concept_ids"), threads=self._threads)
 
     def episodes_of(self, concept_id: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return (episode ids, strengths) of a concept, strongest first, then by id."""
-        low, high = (np.searchsorted(self._concepts, concept_id, side) for side in ("left", "right"))
-        order = np.lexsort((self._episodes[low:high], -self._strengths[low:high]))
-        return self._episodes[low:high][order], self._strengths[low:high][order]
+        found = self._index.episodes_of(_ids([concept_id], "concept_id"))
+        return found.ids, found.strengths
 
     def concepts_of(self, episode_id: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return (concept ids, strengths) of an episode, strongest first, then by id."""
-        by_episode = self._episodes[self._reverse]
-        low, high = (np.searchsorted(by_episode, episode_id, side) for side in ("left", "right"))
-        rows = self._reverse[low:high]
-        rows = rows[np.lexsort((self._concepts[rows], -self._strengths[rows]))]
-        return self._concepts[rows], self._strengths[rows]
+        found = self._index.concepts_of(_ids([episode_id], "episode_id"))
+        return found.ids, found.strengths
 
-    def bindings(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-        """Return (concept ids, episode ids, strengths) of all bindings, by (concept, episode)."""
-        return self._concepts.copy(), self._episodes.copy(), self._strengths.copy()
+    def bindings(self) -> Columns:
+        """Return (concept ids, episode ids, strengths) of all bindings, by (concept, episode), of one moment."""
+        return self._index.bindings(threads=self._threads)
+
+    def operations(self) -> NDArray[np.int64]:
+        """Return the ids of all operations that have been applied, ascending."""
+        return self._index.operations()
+
+    def statistics(self) -> native_simd.IndexStatistics:
+        """Return counts and memory."""
+        return self._index.statistics()
+
+
+def _ids(values: ArrayLike, name: str) -> NDArray[np.int64]:
+    """Return int64 ids, contiguous; nothing is rounded or wrapped to become one."""
+    given = np.asarray(values)
+    if given.ndim != 1:
+        raise ValueError(f"{name} must have shape (m,), got {given.shape}")
+    if given.size and not np.can_cast(given.dtype, np.int64):
+        raise ValueError(f"{name} must be integers that fit into int64, got {given.dtype}")
+    return np.ascontiguousarray(given, np.int64)
+
+
+def _columns(concept_ids: ArrayLike, episode_ids: ArrayLike, values: ArrayLike) -> Columns:
+    concepts, episodes = _ids(concept_ids, "concept_ids"), _ids(episode_ids, "episode_ids")
+    strengths = np.ascontiguousarray(values, np.float32)
+    _require_equal_shapes(concepts, episodes, strengths)
+    return concepts, episodes, strengths
+
+
+def _require_equal_shapes(*columns: NDArray[np.generic]) -> None:
+    if any(column.shape != columns[0].shape for column in columns):
+        raise ValueError(f"shapes differ: {', '.join(str(column.shape) for column in columns)}")

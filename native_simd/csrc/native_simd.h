@@ -12,7 +12,10 @@ enum {
     NS_E_ARGUMENT = -1, /* a size, stride or code that no caller of the typed layer can produce */
     NS_E_ISA = -2,      /* this instruction set is not compiled in, or the CPU or the OS lacks it */
     NS_E_MEMORY = -3,   /* an allocation or a thread failed */
-    NS_E_ROW = -4       /* a row is not usable; its index was written to *bad_row */
+    NS_E_ROW = -4,      /* a row is not usable; its index was written to *bad_row */
+    NS_E_TWICE = -5,    /* so with a row that an earlier one forbids */
+    NS_E_UNKNOWN = -6,  /* so with a row that names what is not there */
+    NS_REPEATED = 1     /* this operation has been applied before: nothing was done */
 };
 
 enum { NS_LANES = 16, NS_TILE_ROWS = 192 };
@@ -109,6 +112,65 @@ int32_t ns_decay_half_life(int32_t isa, float *strengths, const int64_t *last_to
 enum { NS_FAN_SQRT = 0, NS_FAN_LINEAR = 1, NS_FAN_LOG = 2, NS_N_FAN_LAWS = 3 };
 int32_t ns_fan_effect(int32_t isa, int32_t law, float *activations, const uint32_t *fan_out, int64_t n,
                       int32_t threads);
+
+/* Typed ids (ids.h): concepts[i] = 1 if ids[i] is of a concept, 0 if of an episode. */
+void ns_are_concepts(const int64_t *ids, int64_t n, uint8_t *concepts);
+
+/* An index of bindings (concept, episode, strength), each pair at most once, 0 <= strength <= 1; in logical shards by
+ * concept. Any number of threads may call at a time; a call sees the batches of others whole or not at all. */
+typedef struct ns_index ns_index;
+
+ns_index *ns_index_create(int32_t n_shards); /* a power of two up to 256; NULL if memory is short */
+void ns_index_destroy(ns_index *index);      /* no other call may be under way */
+
+enum { NS_BIND = 0, NS_SET_STRENGTHS = 1, NS_ADD_STRENGTHS = 2, NS_UNBIND = 3 };
+
+/* Changes n bindings at once, as operation op_id. NS_BIND adds those that are not there and sets the others; the other
+ * kinds are of bindings that are there (NS_E_UNKNOWN). NS_ADD_STRENGTHS adds values of [-1, 1], and what leaves [0, 1] is
+ * clipped; else values are of [0, 1] (NS_E_ROW), NULL for NS_UNBIND. NS_E_TWICE: a pair that an earlier row has. What is
+ * not NS_OK changes nothing. */
+int32_t ns_index_change(ns_index *index, int32_t kind, int64_t op_id, const int64_t *concepts, const int64_t *episodes,
+                        const float *values, int64_t n, int64_t *bad_row, int32_t threads);
+
+/* Of concepts that all have bindings (NS_E_UNKNOWN): activation at a time, which may be earlier than the last. */
+int32_t ns_index_activate(ns_index *index, int64_t op_id, const int64_t *concepts, int64_t n, int64_t at,
+                          int64_t *bad_row);
+
+/* Strengths after so many half-lives >= 0; and those of concepts (NS_E_UNKNOWN) after dt at rates >= 0 (NS_E_ROW), with
+ * the errors of ns_decay. */
+int32_t ns_index_decay(ns_index *index, int32_t isa, int64_t op_id, double half_lives, int32_t threads);
+int32_t ns_index_decay_concepts(ns_index *index, int32_t isa, int64_t op_id, const int64_t *concepts,
+                                const float *rates, int64_t n, double dt, int64_t *bad_row);
+
+/* Removes the bindings below a strength, but none of the strongest `keep` >= 1 of an episode. */
+int32_t ns_index_forget(ns_index *index, int64_t op_id, float below, int64_t keep, int64_t *n_forgotten,
+                        int32_t threads);
+
+/* What is known of n concepts: fan-out, and unless versions is NULL, the latest activation (INT64_MIN: none), their
+ * number, and a version that goes up with every change of the fan-out. 0 for concepts without bindings. */
+int32_t ns_index_look_up(ns_index *index, const int64_t *concepts, int64_t n, int64_t *fan_outs,
+                         int64_t *last_activations, int64_t *n_activations, int64_t *versions, int32_t threads);
+
+/* The bindings of n concepts, or episodes: of names[i] the ids and strengths offsets[i] .. offsets[i + 1] - 1, strongest
+ * first, then smaller ids. If they are more than `capacity`, offsets alone are written. */
+int32_t ns_index_lists(ns_index *index, int32_t of_episodes, const int64_t *names, int64_t n, int64_t capacity,
+                       int64_t *offsets, int64_t *ids, float *strengths);
+
+/* All bindings by (concept, episode); if *n_bindings is more than `capacity`, that alone is written. */
+int32_t ns_index_bindings(ns_index *index, int64_t capacity, int64_t *n_bindings, int64_t *concepts, int64_t *episodes,
+                          float *strengths, int32_t threads);
+
+/* Operations that have been applied, in no order; ids only if they are not more than `capacity`. */
+int64_t ns_index_operations(ns_index *index, int64_t capacity, int64_t *ids);
+
+/* Makes these the operations that have been applied. No mutation may be under way. */
+int32_t ns_index_restore_operations(ns_index *index, const int64_t *ids, int64_t n);
+
+enum { NS_N_INDEX_STATISTICS = 5 };
+/* bindings, concepts, bytes, largest fan-out, operations; and the bindings of each shard */
+void ns_index_statistics(ns_index *index, int64_t *values, int64_t *bindings_by_shard);
+
+int32_t ns_index_check(ns_index *index); /* 0, or the number of an invariant that does not hold (a defect) */
 
 /* Ranked lists: lists[i * width + p] is the candidate in place p of row i, best first, in the total order (similarity
  * descending, then smaller index), as one integer; 0 is an empty place. Whoever calls provides them, at first all 0.

@@ -1,0 +1,131 @@
+/* Bindings of one shard: the slab of segments, a binding in and a binding out, both directions at a time. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "bindings_index.h"
+
+enum { LEAST_SLAB = 64 };
+
+static uint32_t class_for(uint32_t n) {
+    uint32_t class = 0;
+    while (ns_segment_capacity(class) < n) class++;
+    return class;
+}
+
+/* Moves all segments into a new slab, without gaps and with a third to spare beyond n_more. Places name bindings by their
+ * number in a segment, so no episode notices. */
+static int32_t renew_slab(ns_shard *s, uint64_t n_more) {
+    const uint64_t wanted = (s->slab_live + n_more) * 3 / 2, capacity = (wanted + LEAST_SLAB - 1) / LEAST_SLAB * LEAST_SLAB;
+    if (capacity > INT32_MAX) return 0;
+    float *strengths = ns_index_memory((int64_t)(capacity * sizeof *strengths));
+    int64_t *episodes = ns_index_memory((int64_t)(capacity * sizeof *episodes));
+    uint64_t *marks = ns_index_memory((int64_t)(capacity / 8));
+    if (!strengths || !episodes || !marks) {
+        free(strengths), free(episodes), free(marks);
+        return 0;
+    }
+    uint32_t used = 0;
+    for (uint32_t slot = 0; slot < s->n_lines; slot++) {
+        ns_concept_line *line = &s->lines[slot];
+        if (line->segment == NS_NONE) continue;
+        memcpy(strengths + used, s->strengths + line->offset, line->fan_out * sizeof *strengths);
+        memcpy(episodes + used, s->episodes + line->offset, line->fan_out * sizeof *episodes);
+        line->offset = used;
+        line->segment = class_for(line->fan_out); /* what has shrunk gives places back */
+        used += ns_segment_capacity(line->segment);
+    }
+    free(s->strengths), free(s->episodes), free(s->marks);
+    s->strengths = strengths;
+    s->episodes = episodes;
+    s->marks = marks;
+    s->slab_used = s->slab_live = used;
+    s->slab_capacity = (uint32_t)capacity;
+    memset(s->free_segments, 0xff, sizeof s->free_segments);
+    return 1;
+}
+
+static uint32_t new_segment(ns_shard *s, uint32_t class) {
+    const uint32_t freed = s->free_segments[class], capacity = ns_segment_capacity(class);
+    if (freed != NS_NONE) {
+        s->free_segments[class] = (uint32_t)s->episodes[freed];
+        s->slab_live += capacity;
+        return freed;
+    }
+    if ((uint64_t)s->slab_used + capacity > s->slab_capacity && !renew_slab(s, capacity)) return NS_NONE;
+    s->slab_used += capacity;
+    s->slab_live += capacity;
+    return s->slab_used - capacity;
+}
+
+static void free_segment(ns_shard *s, ns_concept_line *line) {
+    memset(s->strengths + line->offset, 0, ns_segment_capacity(line->segment) * sizeof *s->strengths);
+    s->episodes[line->offset] = s->free_segments[line->segment];
+    s->free_segments[line->segment] = line->offset;
+    s->slab_live -= ns_segment_capacity(line->segment);
+    line->segment = NS_NONE;
+}
+
+/* Makes room for one more binding of a concept. */
+static int32_t grow_segment(ns_shard *s, uint32_t slot) {
+    ns_concept_line *line = &s->lines[slot];
+    if (line->segment != NS_NONE && line->fan_out < ns_segment_capacity(line->segment)) return 1;
+    const uint32_t class = class_for(line->fan_out + 1);
+    const uint32_t offset = class < NS_SEGMENT_CLASSES ? new_segment(s, class) : NS_NONE;
+    if (offset == NS_NONE) return 0;
+    if (line->segment != NS_NONE) {
+        memcpy(s->strengths + offset, s->strengths + line->offset, line->fan_out * sizeof *s->strengths);
+        memcpy(s->episodes + offset, s->episodes + line->offset, line->fan_out * sizeof *s->episodes);
+        free_segment(s, line);
+    }
+    line->offset = offset;
+    line->segment = class;
+    return 1;
+}
+
+int32_t ns_shard_insert(ns_shard *s, int64_t concept, int64_t episode, float strength) {
+    const uint64_t concept_hash = ns_mix(concept), episode_hash = ns_mix(episode);
+    const uint32_t known = ns_find_concept(s, concept, concept_hash);
+    ns_episode_entry *e = known == NS_NONE ? NULL : ns_find_episode(s, episode, episode_hash);
+    if (e && ns_find_place(s, e, known)) return NS_E_ROW;
+    const uint32_t slot = ns_reserve_concept(s, concept, concept_hash);
+    if (slot == NS_NONE) return NS_E_MEMORY;
+    if (!grow_segment(s, slot) ||
+        ns_add_place(s, episode, episode_hash, (ns_place){slot, s->lines[slot].fan_out}) != NS_OK) {
+        if (!s->lines[slot].fan_out) {
+            if (s->lines[slot].segment != NS_NONE) free_segment(s, &s->lines[slot]);
+            ns_drop_concept(s, slot);
+        }
+        return NS_E_MEMORY;
+    }
+    ns_concept_line *line = &s->lines[slot];
+    s->strengths[line->offset + line->fan_out] = strength;
+    s->episodes[line->offset + line->fan_out] = episode;
+    line->fan_out++;
+    line->version++;
+    s->n_bindings++;
+    return NS_OK;
+}
+
+/* The last binding of the segment takes the place of the one that goes. */
+void ns_shard_remove(ns_shard *s, uint32_t slot, ns_episode_entry *e, ns_place *place) {
+    ns_concept_line *line = &s->lines[slot];
+    const uint32_t hole = line->offset + place->index, last = line->offset + --line->fan_out;
+    if (hole != last) {
+        const int64_t moved = s->episodes[last];
+        ns_find_place(s, ns_find_episode(s, moved, ns_mix(moved)), slot)->index = place->index;
+        s->episodes[hole] = moved;
+        s->strengths[hole] = s->strengths[last];
+    }
+    s->strengths[last] = 0.0f;
+    line->version++;
+    s->n_bindings--;
+    ns_drop_place(s, e, place);
+    if (!line->fan_out) {
+        free_segment(s, line);
+        ns_drop_concept(s, slot);
+    }
+}
+
+void ns_shard_compact(ns_shard *s) {
+    if (s->slab_live < s->slab_capacity / 2) (void)renew_slab(s, 0); /* no memory to spare: it stays as it is */
+}

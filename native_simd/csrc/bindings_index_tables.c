@@ -1,0 +1,265 @@
+/* The two open-addressing tables of a shard, concepts and episodes, and the records of episodes with several bindings.
+ *
+ * Linear probing, of concepts entry by entry, of episodes bucket by bucket; at most half full. What is deleted leaves no
+ * tombstone: later entries move up. */
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "bindings_index.h"
+
+enum { HUGE_PAGE_BYTES = 2 << 20, CACHE_LINE_BYTES = 64, LEAST_ENTRIES = 16, LEAST_LINES = 8 };
+
+void *ns_index_raw_memory(int64_t n_bytes) {
+    const size_t alignment = n_bytes >= HUGE_PAGE_BYTES ? HUGE_PAGE_BYTES : CACHE_LINE_BYTES;
+    const size_t size = ((size_t)n_bytes + alignment - 1) / alignment * alignment;
+    void *memory = aligned_alloc(alignment, size);
+    if (!memory) return NULL;
+    if (alignment == HUGE_PAGE_BYTES) (void)madvise(memory, size, MADV_HUGEPAGE); /* a hint: refused, pages are small */
+    return memory;
+}
+
+void *ns_index_memory(int64_t n_bytes) {
+    void *memory = ns_index_raw_memory(n_bytes);
+    return memory ? memset(memory, 0, (size_t)n_bytes) : NULL;
+}
+
+int32_t ns_index_regrow(void *memory, int64_t n_kept, int64_t n_bytes) {
+    void *old, *grown = ns_index_memory(n_bytes);
+    if (!grown) return 0;
+    memcpy(&old, memory, sizeof old);
+    if (n_kept) memcpy(grown, old, (size_t)n_kept);
+    free(old);
+    memcpy(memory, &grown, sizeof grown);
+    return 1;
+}
+
+static int32_t is_full(uint64_t n, uint64_t mask) { return n * 2 > mask; }
+
+static ns_concept_entry *new_concept_table(uint64_t n) {
+    ns_concept_entry *table = ns_index_memory((int64_t)(n * sizeof *table));
+    return table ? memset(table, 0xff, n * sizeof *table) : NULL;
+}
+
+static ns_episode_entry *new_episode_table(uint64_t n) {
+    ns_episode_entry *table = ns_index_memory((int64_t)(n * sizeof *table));
+    return table ? memset(table, 0xff, n * sizeof *table) : NULL;
+}
+
+int32_t ns_shard_create(ns_shard *s) {
+    memset(s, 0, sizeof *s);
+    s->free_line = s->free_record = NS_NONE;
+    memset(s->free_segments, 0xff, sizeof s->free_segments);
+    s->concept_mask = s->episode_mask = LEAST_ENTRIES - 1;
+    s->concept_table = new_concept_table(LEAST_ENTRIES);
+    s->episode_table = new_episode_table(LEAST_ENTRIES);
+    return s->concept_table && s->episode_table ? NS_OK : NS_E_MEMORY;
+}
+
+void ns_shard_destroy(ns_shard *s) {
+    for (uint64_t i = 0; s->episode_table && i <= s->episode_mask; i++) {
+        ns_episode_entry *e = &s->episode_table[i];
+        if (e->place.concept != NS_NONE && ns_n_places(e) > NS_INLINE_PLACES) free(ns_places(s, e));
+    }
+    free(s->concept_table), free(s->lines), free(s->episode_table), free(s->records);
+    free(s->strengths), free(s->episodes), free(s->marks);
+}
+
+int64_t ns_shard_bytes(const ns_shard *s) {
+    const uint64_t tables = (s->concept_mask + 1) * sizeof *s->concept_table +
+                            (s->episode_mask + 1) * sizeof *s->episode_table;
+    const uint64_t cells = s->line_capacity * sizeof *s->lines + s->record_capacity * sizeof *s->records;
+    return (int64_t)(sizeof *s + tables + cells) + s->n_heap_bytes +
+           (int64_t)s->slab_capacity * (int64_t)(sizeof *s->strengths + sizeof *s->episodes) + s->slab_capacity / 8;
+}
+
+/* ---- concepts ---- */
+
+static void put_concept(ns_concept_entry *table, uint64_t mask, uint64_t hash, uint32_t slot) {
+    uint64_t i = hash & mask;
+    while (table[i].slot != NS_NONE) i = (i + 1) & mask;
+    table[i] = (ns_concept_entry){ns_tag(hash), slot};
+}
+
+static int32_t grow_concept_table(ns_shard *s) {
+    const uint64_t n = (s->concept_mask + 1) * 2;
+    ns_concept_entry *table = new_concept_table(n);
+    if (!table) return 0;
+    for (uint64_t i = 0; i <= s->concept_mask; i++) {
+        const uint32_t slot = s->concept_table[i].slot;
+        if (slot != NS_NONE) put_concept(table, n - 1, ns_mix(s->lines[slot].id), slot);
+    }
+    free(s->concept_table);
+    s->concept_table = table;
+    s->concept_mask = n - 1;
+    return 1;
+}
+
+static uint32_t new_line(ns_shard *s) {
+    const uint32_t slot = s->free_line;
+    if (slot != NS_NONE) {
+        s->free_line = s->lines[slot].next_free;
+        return slot;
+    }
+    if (s->n_lines == s->line_capacity) {
+        const uint32_t capacity = s->line_capacity ? s->line_capacity * 2 : LEAST_LINES;
+        if (capacity >= NS_MANY) return NS_NONE; /* a place has 31 bits for its concept */
+        if (!ns_index_regrow(&s->lines, s->n_lines * (int64_t)sizeof *s->lines, capacity * (int64_t)sizeof *s->lines))
+            return NS_NONE;
+        s->line_capacity = capacity;
+    }
+    return s->n_lines++;
+}
+
+uint32_t ns_reserve_concept(ns_shard *s, int64_t id, uint64_t hash) {
+    const uint32_t known = ns_find_concept(s, id, hash);
+    if (known != NS_NONE) return known;
+    if (is_full(s->n_concepts, s->concept_mask) && !grow_concept_table(s)) return NS_NONE;
+    const uint32_t slot = new_line(s);
+    if (slot == NS_NONE) return NS_NONE;
+    s->lines[slot] = (ns_concept_line){.id = id, .last_activation = INT64_MIN, .segment = NS_NONE};
+    put_concept(s->concept_table, s->concept_mask, hash, slot);
+    s->n_concepts++;
+    return slot;
+}
+
+void ns_drop_concept(ns_shard *s, uint32_t slot) {
+    const uint64_t mask = s->concept_mask;
+    ns_concept_entry *table = s->concept_table;
+    uint64_t gap = ns_mix(s->lines[slot].id) & mask;
+    while (table[gap].slot != slot) gap = (gap + 1) & mask;
+    for (uint64_t i = (gap + 1) & mask; table[i].slot != NS_NONE; i = (i + 1) & mask) {
+        const uint64_t home = ns_mix(s->lines[table[i].slot].id) & mask;
+        if (((i - home) & mask) < ((i - gap) & mask)) continue; /* its home is after the gap */
+        table[gap] = table[i];
+        gap = i;
+    }
+    table[gap].slot = NS_NONE;
+    s->lines[slot].next_free = s->free_line;
+    s->free_line = slot;
+    s->n_concepts--;
+}
+
+/* ---- episodes ---- */
+
+static void put_episode(ns_episode_entry *table, uint64_t mask, uint64_t hash, ns_episode_entry entry) {
+    uint64_t i = hash & mask & ~(uint64_t)(NS_BUCKET - 1);
+    while (table[i].place.concept != NS_NONE) i = (i + 1) & mask;
+    table[i] = entry;
+}
+
+static int32_t grow_episode_table(ns_shard *s) {
+    const uint64_t n = (s->episode_mask + 1) * 2;
+    ns_episode_entry *table = new_episode_table(n);
+    if (!table) return 0;
+    for (uint64_t i = 0; i <= s->episode_mask; i++) {
+        const ns_episode_entry e = s->episode_table[i];
+        if (e.place.concept != NS_NONE) put_episode(table, n - 1, ns_mix(e.id), e);
+    }
+    free(s->episode_table);
+    s->episode_table = table;
+    s->episode_mask = n - 1;
+    return 1;
+}
+
+static uint32_t new_record(ns_shard *s) {
+    const uint32_t record = s->free_record;
+    if (record != NS_NONE) {
+        s->free_record = s->records[record].heap.next_free;
+        return record;
+    }
+    if (s->n_records == s->record_capacity) {
+        const uint32_t capacity = s->record_capacity ? s->record_capacity * 2 : LEAST_LINES;
+        const int64_t n_kept = s->n_records * (int64_t)sizeof *s->records;
+        if (!capacity || !ns_index_regrow(&s->records, n_kept, capacity * (int64_t)sizeof *s->records)) return NS_NONE;
+        s->record_capacity = capacity;
+    }
+    return s->n_records++;
+}
+
+/* Makes room for one more place of an episode that has some. */
+static ns_place *grow_places(ns_shard *s, ns_episode_entry *e) {
+    const uint32_t n = ns_n_places(e);
+    if (n == 1) {
+        const uint32_t record = new_record(s);
+        if (record == NS_NONE) return NULL;
+        s->records[record].inline_places[0] = e->place;
+        e->place = (ns_place){NS_MANY | 1, record};
+    }
+    ns_record *record = &s->records[e->place.index];
+    if (n < NS_INLINE_PLACES) return record->inline_places;
+    if (n == NS_INLINE_PLACES || n == record->heap.capacity) {
+        const uint32_t capacity = 2 * n;
+        ns_place *places = malloc(capacity * sizeof *places);
+        if (!places) return NULL;
+        memcpy(places, ns_places(s, e), n * sizeof *places);
+        if (n > NS_INLINE_PLACES) free(record->heap.places);
+        s->n_heap_bytes += (int64_t)(capacity - (n == NS_INLINE_PLACES ? 0 : n)) * (int64_t)sizeof *places;
+        record->heap.places = places;
+        record->heap.capacity = capacity;
+    }
+    return record->heap.places;
+}
+
+int32_t ns_add_place(ns_shard *s, int64_t episode, uint64_t hash, ns_place place) {
+    ns_episode_entry *e = ns_find_episode(s, episode, hash);
+    if (e) {
+        ns_place *places = grow_places(s, e);
+        if (!places) return NS_E_MEMORY;
+        places[ns_n_places(e)] = place;
+        e->place.concept++;
+        return NS_OK;
+    }
+    if (is_full(s->n_episodes, s->episode_mask) && !grow_episode_table(s)) return NS_E_MEMORY;
+    put_episode(s->episode_table, s->episode_mask, hash, (ns_episode_entry){episode, place});
+    s->n_episodes++;
+    return NS_OK;
+}
+
+/* Empties a place of a bucket; the last entry in use moves there. Returns the place that is empty then. */
+static uint64_t close_gap(ns_episode_entry *table, uint64_t gap) {
+    uint64_t last = gap | (NS_BUCKET - 1);
+    while (table[last].place.concept == NS_NONE) last--;
+    table[gap] = table[last];
+    table[last].place.concept = NS_NONE;
+    return last;
+}
+
+static void drop_episode(ns_shard *s, ns_episode_entry *e) {
+    const uint64_t mask = s->episode_mask, in_bucket = NS_BUCKET - 1;
+    ns_episode_entry *table = s->episode_table;
+    uint64_t gap = close_gap(table, (uint64_t)(e - table));
+    s->n_episodes--;
+    if ((gap & in_bucket) != in_bucket) return; /* the bucket was not full, so nothing went past it */
+    for (uint64_t i = (gap + 1) & mask; table[i].place.concept != NS_NONE; i = (i + 1) & mask) {
+        const uint64_t home = ns_mix(table[i].id) & mask & ~in_bucket;
+        if (((i - home) & mask) < (((i - gap) & mask) + in_bucket)) continue; /* its bucket is after the gap's */
+        table[gap] = table[i];
+        gap = close_gap(table, i);
+        if ((gap & in_bucket) != in_bucket) return;
+        i = gap;
+    }
+}
+
+void ns_drop_place(ns_shard *s, ns_episode_entry *e, ns_place *place) {
+    const uint32_t n = ns_n_places(e);
+    if (n == 1) {
+        drop_episode(s, e);
+        return;
+    }
+    ns_place *places = ns_places(s, e);
+    *place = places[n - 1];
+    const uint32_t number = e->place.index;
+    ns_record *record = &s->records[number];
+    e->place.concept = NS_MANY | (n - 1);
+    if (n - 1 == NS_INLINE_PLACES) { /* back from the heap */
+        s->n_heap_bytes -= record->heap.capacity * (int64_t)sizeof *places;
+        memcpy(record->inline_places, places, sizeof record->inline_places);
+        free(places);
+    } else if (n - 1 == 1) {
+        e->place = places[0];
+        record->heap.next_free = s->free_record;
+        s->free_record = number;
+    }
+}
