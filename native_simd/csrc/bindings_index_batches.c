@@ -8,6 +8,7 @@
 
 enum { STAGE = 32, RING = 128 }; /* rows between two stages of a lookup, and more than three times as many */
 enum { AHEAD = 8 };             /* insertions between a prefetch and its use */
+enum { ROW_NS = 8, SORT_NS = 2 };
 
 #define INSERTED (NS_NONE - 1) /* in place of a position */
 
@@ -145,6 +146,7 @@ static int32_t change_known(ns_shard *s, int32_t kind, batch_row *rows, int64_t 
 }
 
 static void clear_marks(ns_shard *s, const batch_row *rows, int64_t n) {
+    if (!s->slab_used) return;
     if (n > s->slab_used / 64) {
         memset(s->marks, 0, ((size_t)s->slab_used + 63) / 64 * 8);
         return;
@@ -246,25 +248,28 @@ static int32_t outcome(const batch *b, int64_t *bad_row) {
 
 static int32_t change_locked(batch *b, int64_t op_id, int32_t threads, int64_t *bad_row) {
     const int64_t n_shards = b->index->n_shards;
+    const double item_ns = ROW_NS * (double)b->n / (double)n_shards;
     if (ns_operation_known(b->index, op_id)) return NS_REPEATED;
-    int32_t status = ns_parallel(apply_to_shard, b, n_shards, threads);
+    int32_t status = ns_parallel(apply_to_shard, b, n_shards, item_ns, threads);
     if (status == NS_OK) status = outcome(b, bad_row);
     if (status == NS_OK) status = ns_operation_add(b->index, op_id);
     if (status != NS_OK)
-        while (b->kind != NS_UNBIND && ns_parallel(take_back_from_shard, b, n_shards, threads) != NS_OK) threads = 1;
+        while (b->kind != NS_UNBIND && ns_parallel(take_back_from_shard, b, n_shards, item_ns, threads) != NS_OK)
+            threads = 1;
     else if (b->kind == NS_UNBIND)
-        while (ns_parallel(remove_from_shard, b, n_shards, threads) != NS_OK) threads = 1;
+        while (ns_parallel(remove_from_shard, b, n_shards, item_ns, threads) != NS_OK) threads = 1;
     return status;
 }
 
 static int32_t sort_by_shard(batch *b, int32_t threads, int64_t *bad_row) {
-    int32_t status = ns_parallel(number_chunk, b, b->n_chunks, threads);
+    const double item_ns = SORT_NS * (double)b->n / (double)b->n_chunks;
+    int32_t status = ns_parallel(number_chunk, b, b->n_chunks, item_ns, threads);
     for (int64_t chunk = 0; status == NS_OK && chunk < b->n_chunks; chunk++) {
         *bad_row = b->bad_rows[chunk];
         if (*bad_row >= 0) return NS_E_ROW;
     }
     sum_counts(b);
-    return status == NS_OK ? ns_parallel(place_chunk, b, b->n_chunks, threads) : status;
+    return status == NS_OK ? ns_parallel(place_chunk, b, b->n_chunks, item_ns, threads) : status;
 }
 
 int32_t ns_index_change(ns_index *index, int32_t kind, int64_t op_id, const int64_t *concepts, const int64_t *episodes,

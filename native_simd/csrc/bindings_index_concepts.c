@@ -4,7 +4,7 @@
 
 #include "bindings_index.h"
 
-enum { GROUP = 64, CHUNK = 1 << 12 }; /* concepts whose misses overlap; that a thread takes at a time */
+enum { GROUP = 64, CHUNK = 1 << 12, LOOK_UP_NS = 5 }; /* concepts whose misses overlap; that a thread takes at a time */
 
 /* lines[i] = that of concept i, NULL if it has no bindings; for n <= GROUP concepts. */
 static void find_lines(const ns_index *index, const int64_t *concepts, int64_t n, ns_concept_line **lines) {
@@ -59,7 +59,7 @@ int32_t ns_index_look_up(ns_index *index, const int64_t *concepts, int64_t n, in
     uint8_t touched[NS_MOST_SHARDS];
     ns_touched_by(index, concepts, n, touched);
     ns_index_lock(index, touched, 0);
-    const int32_t status = ns_parallel(look_up_chunk, &c, (n + CHUNK - 1) / CHUNK, threads);
+    const int32_t status = ns_parallel(look_up_chunk, &c, (n + CHUNK - 1) / CHUNK, LOOK_UP_NS * CHUNK, threads);
     ns_index_unlock(index, touched);
     return status;
 }
@@ -127,7 +127,8 @@ int32_t ns_index_decay(ns_index *index, int32_t isa, int64_t op_id, double half_
     ns_index_lock(index, NULL, 1);
     status = ns_operation_add(index, op_id);
     if (status == NS_OK)
-        while (ns_parallel(decay_shard, &c, index->n_shards, threads) != NS_OK) threads = 1;
+        while (ns_parallel(decay_shard, &c, index->n_shards, 0.2 * index->shards[0].slab_used, threads) != NS_OK)
+            threads = 1;
     ns_index_unlock(index, NULL);
     return status;
 }

@@ -133,7 +133,8 @@ static int32_t export_locked(export_call *c, int32_t threads) {
     for (int64_t i = 0; i < n; i++) starts[i + 1] = starts[i] + list_concept(c->index, ids[i], NULL);
     c->concept_ids = ids;
     c->starts = starts;
-    int32_t status = ns_parallel(export_chunk, c, (n + CONCEPTS_A_CHUNK - 1) / CONCEPTS_A_CHUNK, threads);
+    const double item_ns = 50.0 * (double)starts[n] / (double)n * CONCEPTS_A_CHUNK; /* sorting */
+    int32_t status = ns_parallel(export_chunk, c, (n + CONCEPTS_A_CHUNK - 1) / CONCEPTS_A_CHUNK, item_ns, threads);
     free(ids);
     return status == NS_OK ? c->status : status;
 }

@@ -87,12 +87,13 @@ int32_t ns_index_forget(ns_index *index, int64_t op_id, float below, int64_t kee
     if (!c.found) return NS_E_MEMORY;
     *n_forgotten = 0;
     ns_index_lock(index, NULL, 1);
+    const double item_ns = 10.0 * (double)index->shards[0].n_bindings; /* if a few are weak */
     int32_t status = ns_operation_known(index, op_id) ? NS_REPEATED : NS_OK;
-    if (status == NS_OK) status = ns_parallel(find_victims, &c, index->n_shards, threads);
+    if (status == NS_OK) status = ns_parallel(find_victims, &c, index->n_shards, item_ns, threads);
     if (status == NS_OK) status = c.status;
     if (status == NS_OK) status = ns_operation_add(index, op_id);
     if (status == NS_OK)
-        while (ns_parallel(remove_victims, &c, index->n_shards, threads) != NS_OK) threads = 1;
+        while (ns_parallel(remove_victims, &c, index->n_shards, item_ns, threads) != NS_OK) threads = 1;
     ns_index_unlock(index, NULL);
     for (int32_t s = 0; s < index->n_shards; s++) {
         if (status == NS_OK) *n_forgotten += c.found[s].n;

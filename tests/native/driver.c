@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "index_histories.h"
 #include "lanes.h"
 #include "internal.h"
 #include "operations.h"
@@ -581,6 +582,7 @@ int main(int n_arguments, char **arguments) {
         printf("%s: %lld comparisons, %lld different\n", ns_isa_name(isa), (long long)n_compared,
                (long long)n_different);
     }
+    n_different += check_index_histories();
     for (int i = 1; i < n_arguments; i++) {
         int32_t isa = NS_SCALAR;
         while (isa < NS_N_ISAS && strcmp(ns_isa_name(isa), arguments[i])) isa++;

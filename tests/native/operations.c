@@ -109,6 +109,26 @@ static void strengths(workload *w) {
     }
 }
 
+/* Bindings in no order, about 40 a concept and one or two an episode, and an index for them. What is written: answers to
+ * n concepts. */
+static void new_bindings(workload *w) {
+    w->rates = uniform(w->n, 0.0f, 1.0f);
+    w->concepts = allocate(w->n * 8);
+    w->episodes = allocate(w->n * 8);
+    for (int64_t i = 0; i < w->n; i++) { /* odd factors: no two are equal */
+        const uint64_t number = (uint64_t)i * 0x9e3779b97f4a7c15;
+        w->episodes[i] = (int64_t)(number >> 1);
+        w->concepts[i] = (int64_t)((number >> 40) % (uint64_t)(1 + w->n / 40)) * 1000003;
+    }
+    if (!(w->index = ns_index_create(16))) abort();
+    write_to(w, w->n * 8);
+}
+
+static void known_bindings(workload *w) {
+    new_bindings(w);
+    if (ns_index_change(w->index, NS_BIND, 0, w->concepts, w->episodes, w->rates, w->n, &w->bad_row, 1)) abort();
+}
+
 /* Merges: first and second leaf, similarity. */
 static void merges(workload *w, int32_t metric) {
     vectors(w);
@@ -205,6 +225,19 @@ static int32_t search_copy(workload *w, int32_t isa, int32_t threads) {
                               (float *)(indices + w->n * N_PLACES), threads);
 }
 
+static int32_t change_index(workload *w, int32_t kind, int32_t threads) {
+    return ns_index_change(w->index, kind, 1, w->concepts, w->episodes, kind == NS_UNBIND ? NULL : w->rates, w->n,
+                           &w->bad_row, threads);
+}
+
+/* What a concept's bindings are after a call that went well. */
+static int32_t list_first(workload *w, int32_t status) {
+    int64_t offsets[2], *ids = allocate(w->n * 8);
+    if (status == NS_OK) status = ns_index_lists(w->index, 0, w->concepts, 1, w->n, offsets, ids, w->out);
+    free(ids);
+    return status;
+}
+
 /* Name, measured n and d, what it writes, call. */
 #define OPERATIONS(ADD) \
     ADD(pack, 512, 256, panels, ns_pack(w->rows, w->n, w->d, w->d, 1, w->out, w->norms, &w->bad_row, threads)) \
@@ -231,6 +264,12 @@ static int32_t search_copy(workload *w, int32_t isa, int32_t threads) {
     ADD(fan_effect_sqrt, 131072, 0, strengths, ns_fan_effect(isa, NS_FAN_SQRT, w->out, w->fan_out, w->n, threads)) \
     ADD(fan_effect_linear, 131072, 0, strengths, ns_fan_effect(isa, NS_FAN_LINEAR, w->out, w->fan_out, w->n, threads)) \
     ADD(fan_effect_log, 131072, 0, strengths, ns_fan_effect(isa, NS_FAN_LOG, w->out, w->fan_out, w->n, threads)) \
+    ADD(index_bind, 65536, 0, new_bindings, list_first(w, change_index(w, NS_BIND, threads))) \
+    ADD(index_add_strengths, 65536, 0, known_bindings, list_first(w, change_index(w, NS_ADD_STRENGTHS, threads))) \
+    ADD(index_unbind, 65536, 0, known_bindings, change_index(w, NS_UNBIND, threads)) \
+    ADD(index_fan_out, 65536, 0, known_bindings, \
+        ns_index_look_up(w->index, w->concepts, w->n, w->out, NULL, NULL, NULL, threads)) \
+    ADD(index_decay, 65536, 0, known_bindings, list_first(w, ns_index_decay(w->index, isa, 1, 0.25, threads))) \
     ADD(agglomeration, 500, 64, listed_merges, agglomerate(w, isa, 0.0, threads)) \
     ADD(near_agglomeration, 500, 64, listed_merges, agglomerate(w, isa, 0.1, threads)) \
     ADD(chain_average, 500, 64, cosine_merges, cluster(w, isa, NS_AVERAGE)) \
@@ -254,6 +293,7 @@ workload prepare(const operation *o, int64_t n, int64_t d) {
 
 void release(workload *w) {
     void *arrays[] = {w->rows, w->panels, w->norms, w->words, w->scales, w->matrix, w->sums, w->counts, w->lists, w->rates,
-                      w->times, w->fan_out, w->out};
+                      w->times, w->fan_out, w->concepts, w->episodes, w->out};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) free(arrays[i]);
+    if (w->index) ns_index_destroy(w->index);
 }

@@ -21,6 +21,8 @@ typedef struct {
     float *rates;
     int64_t *times; /* of the bindings, or of the vectors */
     uint32_t *fan_out;
+    ns_index *index; /* of n bindings, these: */
+    int64_t *concepts, *episodes;
     void *out;
     int64_t n_out_bytes;
 } workload;

@@ -102,7 +102,55 @@ def answer() -> NDArray[np.uint64]:
     return agglomeration.rank(queries, columns, np.zeros((queries.n, 3), np.uint64))
 
 
+def index() -> native_simd.BindingIndex:
+    """Return an index of 21 bindings, of 7 concepts and 3 episodes."""
+    made = native_simd.BindingIndex(4)
+    made.bind(np.arange(21) % 7, np.arange(21) // 7, np.full(21, 0.5, np.float32), 1)
+    return made
+
+
+def on_index(name: str, **good: Any) -> Call:  # noqa: ANN401 - arguments of the call
+    """Return a call of a method of a fresh index; what it returns, and what the index holds then."""
+
+    def call(**arguments: Any) -> object:  # noqa: ANN401 - arguments of the call
+        made = index()
+        try:
+            result = getattr(made, name)(**arguments)
+        except (TypeError, ValueError):
+            assert all(np.array_equal(a, b) for a, b in zip(made.bindings(), index().bindings(), strict=True))
+            assert made.operations().tolist() == [1]
+            raise
+        made.check()
+        return result, made.bindings(), made.operations()
+
+    return Call(
+        call, lambda: {key: value.copy() if isinstance(value, np.ndarray) else value for key, value in good.items()}
+    )
+
+
+PAIRS = {"concept_ids": np.arange(7), "episode_ids": np.arange(7) % 3}
+HALVES = np.full(7, 0.5, np.float32)
+
 CALLS = {
+    "BindingIndex": Call(lambda n_shards: native_simd.BindingIndex(n_shards).n_shards, lambda: {"n_shards": 8}),
+    "bind": on_index("bind", **PAIRS, strengths=HALVES, op_id=2, threads=2),
+    "set_strengths": on_index("set_strengths", **PAIRS, strengths=HALVES, op_id=2, threads=2),
+    "add_strengths": on_index("add_strengths", **PAIRS, amounts=HALVES, op_id=2, threads=2),
+    "unbind": on_index("unbind", **PAIRS, op_id=2, threads=2),
+    "activate": on_index("activate", concept_ids=np.arange(7), at=5, op_id=2),
+    "BindingIndex.decay": on_index("decay", half_lives=0.5, op_id=2, threads=2),
+    "decay_concepts": on_index("decay_concepts", concept_ids=np.arange(7), rates=HALVES, dt=1.5, op_id=2),
+    "forget": on_index("forget", below=0.75, op_id=2, keep=2, threads=2),
+    "fan_out": on_index("fan_out", concept_ids=np.arange(9), threads=2),
+    "states": on_index("states", concept_ids=np.arange(9), threads=2),
+    "episodes_of": on_index("episodes_of", concept_ids=np.arange(9)),
+    "concepts_of": on_index("concepts_of", episode_ids=np.arange(9)),
+    "bindings": on_index("bindings", threads=2),
+    "restore_operations": on_index("restore_operations", op_ids=np.arange(9)),
+    "typed_concepts": Call(native_simd.typed_concepts, lambda: {"concept_ids": np.arange(9)}),
+    "typed_episodes": Call(native_simd.typed_episodes, lambda: {"episode_ids": np.arange(9)}),
+    "plain_ids": Call(native_simd.plain_ids, lambda: {"typed_ids": np.arange(9)}),
+    "is_concept": Call(native_simd.is_concept, lambda: {"typed_ids": np.arange(9)}),
     "pack": Call(native_simd.pack, lambda: {"vectors": X, "unit": True, "threads": 2}),
     "norms": Call(native_simd.norms, lambda: {"vectors": X, "unit": False, "threads": 1}),
     "PackedVectors": Call(
