@@ -1,8 +1,8 @@
 """Similarity and linkage kernels with the same bits on every instruction set.
 
 The typed face of the C library in ``csrc/``: it checks shapes, types and memory layout once, owns the choice of
-instruction set, and knows nothing of episodes, concepts or Ray. Every call releases the GIL. NUMA placement is in
-:mod:`native_simd.placement`; ``README.md`` beside it states the kernel contract.
+instruction set, and knows ids of episodes and concepts, but nothing of Ray. Every call releases the GIL. NUMA placement
+is in :mod:`native_simd.placement`; ``README.md`` beside it states the kernel contract.
 """
 
 import pkgutil

@@ -214,7 +214,7 @@ class BindingIndex:
         return _is_applied(status, bad_row, concepts)
 
     def decay(self, half_lives: float, op_id: int, *, threads: int = 1) -> bool:
-        """Multiply every strength by ``2**-half_lives``, at least 0, with an error of at most 4e-7 of the result.
+        """Multiply every strength by ``2**-half_lives``, at least 0, with an error of at most 2.6e-7 of the result.
 
         The factor is of :func:`native_simd.decay_half_life`. O(n), at the speed of memory.
         """

@@ -186,8 +186,8 @@ void *ns_index_memory(int64_t n_bytes);
 /* Replaces *memory by one of n_bytes that begins with its n_kept bytes. 0 if memory is short, and nothing changes. */
 int32_t ns_index_regrow(void *memory, int64_t n_kept, int64_t n_bytes);
 
-/* The locks of the shards s with touched[s] (NULL: of all), in ascending order, so that calls never wait for each other in
- * a circle; and NS_MOST_SHARDS such flags for a batch of concepts: all if it is large (bindings_index.c). */
+/* The locks of the shards s with touched[s] (NULL: of all), in ascending order, so that calls never wait for each other
+ * in a circle; and NS_MOST_SHARDS such flags for a batch of concepts: all if it is large (bindings_index.c). */
 void ns_index_lock(ns_index *index, const uint8_t *touched, int32_t write);
 void ns_index_unlock(ns_index *index, const uint8_t *touched);
 void ns_touched_by(const ns_index *index, const int64_t *concepts, int64_t n, uint8_t *touched);

@@ -93,7 +93,7 @@ static inline uint32_t find_position(const ns_shard *s, ns_episode_entry *e, int
     return NS_NONE;
 }
 
-/* Sets or adds to the strength of a binding that is there; returns the strength before, or -1 if this batch has met it. */
+/* Sets or adds to the strength of a binding; returns the strength before, or -1 if this batch has met it. */
 static float change_strength(ns_shard *s, int32_t kind, uint32_t position, float value) {
     uint64_t *marks = &s->marks[position / 64];
     const uint64_t bit = (uint64_t)1 << position % 64;
@@ -104,8 +104,8 @@ static float change_strength(ns_shard *s, int32_t kind, uint32_t position, float
     return before;
 }
 
-/* Changes the strengths of the bindings that are there; counts the others. NS_E_TWICE, NS_E_UNKNOWN: of row *done, which
- * is n if all went well.
+/* Changes the strengths of the bindings that are there; counts the others. NS_E_TWICE, NS_E_UNKNOWN: of row *done,
+ * which is n if all went well.
  *
  * A row passes four stages, STAGE rows apart, each of which reads what the one before has prefetched: the bucket of its
  * episode; its entry; where the binding is; the strength. */

@@ -12,10 +12,11 @@ static uint32_t class_for(uint32_t n) {
     return class;
 }
 
-/* Moves all segments into a new slab, without gaps and with a third to spare beyond n_more. Places name bindings by their
- * number in a segment, so no episode notices. */
+/* Moves all segments into a new slab, without gaps and with a third to spare beyond n_more. Places name bindings by
+ * their number in a segment, so no episode notices. */
 static int32_t renew_slab(ns_shard *s, uint64_t n_more) {
-    const uint64_t wanted = (s->slab_live + n_more) * 3 / 2, capacity = (wanted + LEAST_SLAB - 1) / LEAST_SLAB * LEAST_SLAB;
+    const uint64_t wanted = (s->slab_live + n_more) * 3 / 2;
+    const uint64_t capacity = (wanted + LEAST_SLAB - 1) / LEAST_SLAB * LEAST_SLAB;
     if (capacity > INT32_MAX) return 0;
     float *strengths = ns_index_memory((int64_t)(capacity * sizeof *strengths));
     int64_t *episodes = ns_index_memory((int64_t)(capacity * sizeof *episodes));

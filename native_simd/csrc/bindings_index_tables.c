@@ -1,7 +1,8 @@
-/* The two open-addressing tables of a shard, concepts and episodes, and the records of episodes with several bindings.
+/* The two open-addressing tables of a shard, concepts and episodes, and the records of episodes with several
+ * bindings.
  *
- * Linear probing, of concepts entry by entry, of episodes bucket by bucket; at most half full. What is deleted leaves no
- * tombstone: later entries move up. */
+ * Linear probing, of concepts entry by entry, of episodes bucket by bucket; at most half full. What is deleted leaves
+ * no tombstone: later entries move up. */
 #define _GNU_SOURCE
 #include <stdlib.h>
 #include <string.h>

@@ -16,8 +16,8 @@ typedef struct {
     _Atomic int32_t status;
 } forget_call;
 
-/* Whether an episode has at least `keep` bindings, in all shards, that come before this one: stronger, or equally strong
- * and of a smaller concept. */
+/* Whether an episode has at least `keep` bindings, in all shards, that come before this one: stronger, or equally
+ * strong and of a smaller concept. */
 static int32_t is_dispensable(const forget_call *c, int64_t concept, int64_t episode, float strength) {
     const uint64_t hash = ns_mix(episode);
     int64_t n_before = 0;

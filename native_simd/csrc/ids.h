@@ -1,7 +1,7 @@
 /* Typed ids: one integer that says whether it names a concept or an episode.
  *
- * The lowest bit is the type, the others are the plain id, which must lie in [-2^62, 2^62). Whoever knows from the context
- * what an id names, as the index of bindings does of its arguments, takes plain ids, of which all of int64 are legal. */
+ * The lowest bit is the type, the others are the plain id, which must lie in [-2^62, 2^62). Whoever knows from the
+ * context what an id names, as the index of bindings does of its arguments, takes plain ids: any int64. */
 #ifndef NS_IDS_H
 #define NS_IDS_H
 
