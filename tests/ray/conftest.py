@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import ray
+from ray.cluster_utils import Cluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,3 +32,14 @@ def local_ray() -> Iterator[None]:
     ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def two_nodes() -> Iterator[Cluster]:
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    cluster.add_node(num_cpus=2)
+    ray.init(address=cluster.address, log_to_driver=False)
+    cluster.wait_for_nodes()
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()

@@ -22,6 +22,14 @@ def clustered_vectors(n: int, d: int, seed: int = 0) -> NDArray[np.float32]:
     return (centres[rng.integers(0, len(centres), n)] + 0.5 * rng.standard_normal((n, d))).astype(np.float32)
 
 
+def blurred_vectors(n: int) -> NDArray[np.float32]:
+    """Return n vectors with duplicates, and so little structure that many lists of neighbours are not certain."""
+    rng = np.random.default_rng(7)
+    vectors = 0.1 * clustered_vectors(n, 24) + rng.standard_normal((n, 24), dtype=np.float32)
+    vectors[1::50] = vectors[::50]
+    return vectors
+
+
 def write_episodes(path: Path, vectors: NDArray[np.float32], order: NDArray[np.int64] | None = None) -> Path:
     """Write episodes in the given row order; ids, times, importances and texts belong to the rows."""
     rows = np.arange(len(vectors)) if order is None else order

@@ -6,33 +6,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import ray
 from episode_files import clustered_vectors, write_episodes
-from ray.cluster_utils import Cluster
 
 import cluster_engine as ce
 from cluster_engine.config import Config, PoolConfig
 from cluster_engine.shards.pool import ShardPool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
+
+    from ray.cluster_utils import Cluster
 
     from cluster_engine.progress import Progress
 
 
 LISTS_ONLY = 40_000_000  # bytes that a matrix of 5,000 vectors does not fit into, and lists do
-
-
-@pytest.fixture(scope="module")
-def two_nodes() -> Iterator[Cluster]:
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
-    cluster.add_node(num_cpus=2)
-    ray.init(address=cluster.address, log_to_driver=False)
-    cluster.wait_for_nodes()
-    yield cluster
-    ray.shutdown()
-    cluster.shutdown()
 
 
 @pytest.mark.parametrize("phase", ["neighbours", "linkage"])

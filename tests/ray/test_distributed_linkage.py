@@ -12,21 +12,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import pyarrow as pa
 import pytest
-from episode_files import clustered_vectors, write_episodes
+from episode_files import blurred_vectors
 
 import cluster_engine as ce
-import native_simd
-from cluster_engine.config import Config, CutConfig, PoolConfig
+from cluster_engine.config import PoolConfig
 from cluster_engine.errors import CapacityError, InputError, VectorError
 from cluster_engine.shards.columns import Share, WholeShare
 from cluster_engine.shards.pool import ShardPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
+    import native_simd
     from cluster_engine.linkage.criterion import Method, Metric
     from cluster_engine.progress import Progress
 
@@ -59,50 +58,8 @@ class CountingPool(ShardPool):
         return super().run(tasks, counted, home, in_flight=in_flight)
 
 
-def blurred(n: int = N) -> NDArray[np.float32]:
-    """Return vectors with duplicates, and so little structure that many lists are not certain."""
-    rng = np.random.default_rng(7)
-    vectors = 0.1 * clustered_vectors(n, 24) + rng.standard_normal((n, 24), dtype=np.float32)
-    vectors[1::50] = vectors[::50]
-    return vectors
-
-
 def digest(Z: NDArray[np.float64]) -> str:
     return hashlib.sha256(np.ascontiguousarray(Z)).hexdigest()
-
-
-def stored_tree(store: Path) -> NDArray[np.float64]:
-    table = ce.ConceptStore.open(store).dendrogram()
-    return np.column_stack([table[name].to_numpy() for name in ("left", "right", "distance", "n_episodes")])
-
-
-def test_every_road_gives_one_digest_of_z(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    X = blurred()
-    roads: dict[str, NDArray[np.float64]] = {}
-    for isa in native_simd.available_isas():
-        monkeypatch.setenv("CLUSTER_ENGINE_ISA", isa)
-        for path, limit in (("matrix", None), ("lists", LISTS_ONLY)):
-            for threads in (1, 2):
-                roads[f"local {isa} {path} {threads}"] = ce.linkage(X, threads=threads, memory_limit=limit)
-            with ShardPool(PoolConfig(actors_per_numa_node=2, transport="objects")) as pool:
-                roads[f"pool {isa} {path}"] = ce.distributed_linkage(X, pool=pool, memory_limit=limit)
-    monkeypatch.delenv("CLUSTER_ENGINE_ISA")
-    for n_actors in (1, 2, 4):
-        for transport in ("auto", "objects"):
-            with ShardPool(PoolConfig(actors_per_numa_node=n_actors, transport=transport)) as pool:
-                for path, limit in (("matrix", None), ("lists", LISTS_ONLY)):
-                    Z = ce.distributed_linkage(X, pool=pool, memory_limit=limit)
-                    roads[f"{n_actors} actors {transport} {path}"] = Z
-    orders = {"sorted": np.arange(N), "shuffled": np.random.default_rng(8).permutation(N)}
-    for order, rows in orders.items():
-        episodes = write_episodes(tmp_path / f"{order}.parquet", X, rows)
-        for path, limit in (("matrix", None), ("lists", LISTS_ONLY)):
-            config = Config(cut=CutConfig(n_groups=30), memory_limit_bytes=limit)
-            report = ce.consolidate(episodes, tmp_path / f"{order} {path}", config)
-            assert ("neighbours" if path == "lists" else "pairwise") in report.seconds
-            roads[f"batch {order} {path}"] = stored_tree(tmp_path / f"{order} {path}")
-    digests = {road: digest(Z) for road, Z in roads.items()}
-    assert set(digests.values()) == {digests["local scalar matrix 1"]}, digests
 
 
 @pytest.mark.parametrize(
@@ -119,7 +76,7 @@ def test_every_road_gives_one_digest_of_z(tmp_path: Path, monkeypatch: pytest.Mo
 )
 @pytest.mark.parametrize("transport", ["auto", "objects"])
 def test_a_pool_gives_the_tree_of_one_process(method: Method, metric: Metric, transport: str) -> None:
-    X = blurred(700)
+    X = blurred_vectors(700)
     weights = np.arange(1, 701) if method in ("average", "ward") else None
     with ShardPool(PoolConfig(actors_per_numa_node=3, transport=transport)) as pool:
         for cut in (None, float(np.median(ce.linkage(X, method, metric)[:, 2]))):
@@ -133,7 +90,7 @@ def test_a_pool_gives_the_tree_of_one_process(method: Method, metric: Metric, tr
 def test_a_killed_actor_costs_only_its_part(
     phase: str, when: int, max_restarts: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    X = blurred()
+    X = blurred_vectors(N)
     n_whole = 0
     whole_of = WholeShare.of
 
@@ -164,7 +121,7 @@ def test_a_killed_actor_costs_only_its_part(
 
 
 def test_a_pool_of_its_own_is_made_where_none_is_given() -> None:
-    X = blurred(300)
+    X = blurred_vectors(300)
     column = pa.FixedSizeListArray.from_arrays(pa.array(X.ravel()), X.shape[1])
     assert digest(ce.distributed_linkage(column)) == digest(ce.linkage(X))
 
@@ -182,4 +139,4 @@ def test_bad_input_is_refused_before_anything_starts(
     call: Callable[[NDArray[np.float32]], object], error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words):
-        call(blurred(60))
+        call(blurred_vectors(60))
