@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _FAN_OUT, _BINDINGS_AN_EPISODE = 50, 2  # chosen, not measured: what a memory of a few concepts an episode has
 _ROWS = 1_000_000  # of a batch, in random order
-_TURNS, _LEAST_ITEMS = 7, 1_000_000
+_TURNS, _LEAST_ITEMS = 5, 1_000_000
 _DICTIONARY = 1_000_000  # bindings that a dictionary of pairs is tried with
 
 
@@ -138,7 +138,7 @@ SUITE = Suite(
     "bindings",
     "Bindings",
     "`native_simd.BindingIndex`, 16 shards, some 50 bindings a concept and 2 an episode, rows in random order: time "
-    "of one binding or id, median of 7 turns (lowest to highest), and the other's time over the engine's.",
+    "of one binding or id, median of 5 turns (lowest to highest), and the other's time over the engine's.",
     {
         "update": Part(
             "Setting strengths (marks: below 10 ns where shards are in cache, below 60 ns at 10 million; two threads "
