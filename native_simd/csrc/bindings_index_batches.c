@@ -6,7 +6,7 @@
 
 #include "bindings_index.h"
 
-enum { STAGE = 32, RING = 128 }; /* rows between two stages of a lookup, and more than three times as many */
+enum { STAGE = 32, RING = 128 }; /* rows between two stages of a lookup; a power of two above three times as many */
 enum { AHEAD = 8 };             /* insertions between a prefetch and its use */
 enum { ROW_NS = 8, SORT_NS = 2 };
 
@@ -93,53 +93,49 @@ static inline uint32_t find_position(const ns_shard *s, ns_episode_entry *e, int
     return NS_NONE;
 }
 
-/* Sets or adds to the strength of a binding; returns the strength before, or -1 if this batch has met it. */
-static float change_strength(ns_shard *s, int32_t kind, uint32_t position, float value) {
-    uint64_t *marks = &s->marks[position / 64];
-    const uint64_t bit = (uint64_t)1 << position % 64;
-    if (*marks & bit) return -1.0f;
-    *marks |= bit;
-    const float before = s->strengths[position];
-    if (kind != NS_UNBIND) s->strengths[position] = changed(kind, before, value);
-    return before;
-}
-
 /* Changes the strengths of the bindings that are there; counts the others. NS_E_TWICE, NS_E_UNKNOWN: of row *done,
  * which is n if all went well.
  *
  * A row passes four stages, STAGE rows apart, each of which reads what the one before has prefetched: the bucket of its
  * episode; its entry; where the binding is; the strength. */
-static int32_t change_known(ns_shard *s, int32_t kind, batch_row *rows, int64_t n, int64_t *n_unknown,
+static int32_t change_known(const ns_shard *s, int32_t kind, batch_row *restrict rows, int64_t n, int64_t *n_unknown,
                             int64_t *done) {
     ns_episode_entry *entries[RING];
+    float *restrict const strengths = s->strengths;
+    uint64_t *restrict const marks = s->marks;
     for (int64_t i = 0; i < n + 3 * STAGE; i++) {
-        if (i < n) {
-            entries[i % RING] = ns_episode_bucket(s, ns_mix(rows[i].episode));
-            __builtin_prefetch(entries[i % RING]);
-        }
         const int64_t second = i - STAGE, third = i - 2 * STAGE, fourth = i - 3 * STAGE;
+        if (i < n) {
+            entries[i & (RING - 1)] = ns_episode_bucket(s, ns_mix(rows[i].episode));
+            __builtin_prefetch(entries[i & (RING - 1)]);
+        }
         if (second >= 0 && second < n) {
-            ns_episode_entry *e = ns_find_episode_from(s, rows[second].episode, entries[second % RING]);
-            entries[second % RING] = e;
+            ns_episode_entry *e = ns_find_episode_from(s, rows[second].episode, entries[second & (RING - 1)]);
+            entries[second & (RING - 1)] = e;
             if (e && e->place.concept & NS_MANY) __builtin_prefetch(&s->records[e->place.index]);
             else if (e) __builtin_prefetch(&s->lines[e->place.concept]);
         }
         if (third >= 0 && third < n) {
-            ns_episode_entry *e = entries[third % RING];
+            ns_episode_entry *e = entries[third & (RING - 1)];
             const uint32_t position = e ? find_position(s, e, rows[third].concept) : NS_NONE;
             rows[third].position = position;
-            if (position != NS_NONE) __builtin_prefetch(&s->strengths[position], 1);
+            if (position != NS_NONE) __builtin_prefetch(&strengths[position], 1);
         }
         if (fourth < 0) continue;
-        *done = fourth;
-        if (rows[fourth].position == NS_NONE) {
-            if (kind != NS_BIND) return NS_E_UNKNOWN;
+        batch_row *row = &rows[fourth];
+        const uint32_t p = row->position;
+        const uint64_t bit = (uint64_t)1 << p % 64;
+        if (p != NS_NONE && !(marks[p / 64] & bit)) {
+            const float before = strengths[p];
+            marks[p / 64] |= bit;
+            if (kind != NS_UNBIND) strengths[p] = changed(kind, before, row->value);
+            row->value = before;
+        } else if (p == NS_NONE && kind == NS_BIND) {
             ++*n_unknown;
-            continue;
+        } else {
+            *done = fourth;
+            return p == NS_NONE ? NS_E_UNKNOWN : NS_E_TWICE;
         }
-        const float before = change_strength(s, kind, rows[fourth].position, rows[fourth].value);
-        if (before < 0.0f) return NS_E_TWICE;
-        rows[fourth].value = before;
     }
     *done = n;
     return NS_OK;
