@@ -37,6 +37,7 @@ from native_simd.pairs import (
 from native_simd.quantized import QuantizedVectors, quantize
 from native_simd.ranking import empty_lists, merge_lists, renumber
 from native_simd.search import batch_similarity, top_k
+from native_simd.sketch import Coordinates, Sketch, SketchedPass, project, sketch
 
 __all__ = [
     "LANES",
@@ -48,6 +49,7 @@ __all__ = [
     "ChainCounters",
     "ClusterPanels",
     "ConceptStates",
+    "Coordinates",
     "FanLaw",
     "IndexStatistics",
     "IsaUnavailableError",
@@ -61,6 +63,8 @@ __all__ = [
     "RankedBlock",
     "RowError",
     "Sigmoid",
+    "Sketch",
+    "SketchedPass",
     "Temporal",
     "active_isa",
     "available_isas",
@@ -79,12 +83,14 @@ __all__ = [
     "pairwise",
     "pairwise_symmetric",
     "plain_ids",
+    "project",
     "quantize",
     "rank_blocks",
     "rank_clusters",
     "read_lists",
     "renumber",
     "similarity",
+    "sketch",
     "top_k",
     "typed_concepts",
     "typed_episodes",

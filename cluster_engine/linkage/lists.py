@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import native_simd
+from cluster_engine.linkage.basis import choose_sketch
 from cluster_engine.linkage.chain import merge_sums
 from cluster_engine.linkage.dendrogram import Merges
 from cluster_engine.progress import Phase, Reporter

@@ -33,3 +33,12 @@ int32_t ns_isa_available(int32_t isa) {
     return 0;
 #endif
 }
+
+int32_t ns_vnni_available(void) {
+#if defined(__x86_64__)
+    uint32_t eax, ebx, ecx, edx;
+    return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (ecx & bit_AVX512VNNI) && x86_available(NS_AVX512);
+#else
+    return 0;
+#endif
+}

@@ -3,6 +3,7 @@
 
 #include "lanes.h"
 #include "internal.h"
+#include "sketch.h"
 
 const char *ns_isa_name(int32_t isa) {
     switch (isa) {
@@ -53,4 +54,13 @@ const ns_lane_kernels *ns_lane_table(int32_t isa) {
 #endif
         default: return NULL;
     }
+}
+
+const ns_sketch_kernels *ns_sketch_table(int32_t isa) {
+    if (!is_available(isa)) return NULL;
+#if defined(__x86_64__)
+    if (isa == NS_AVX512) return ns_vnni_available() ? &ns_sketch_kernels_avx512 : &ns_sketch_kernels_avx2;
+    if (isa == NS_AVX2) return &ns_sketch_kernels_avx2;
+#endif
+    return &ns_sketch_kernels_scalar;
 }

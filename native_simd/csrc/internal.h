@@ -93,4 +93,8 @@ void ns_triangle_place(int64_t n, int64_t t, int64_t *line, int64_t *place);
 void ns_rank_tile(const ns_kernels *kernels, const float *tile, int64_t rows, int64_t columns, int64_t first_row,
                   int64_t first_column, int64_t width, uint64_t *row_lists, uint64_t *column_lists);
 
+/* Offers one candidate to a list, and the similarity in its last place: -INFINITY while it is not full (ranking.c). */
+void ns_offer(uint64_t *list, int64_t width, float similarity, int64_t index);
+float ns_least_listed(const uint64_t *list, int64_t width);
+
 #endif

@@ -193,6 +193,43 @@ int32_t ns_neighbours(int32_t isa, int32_t metric, const ns_ranked_block *a, con
 /* lists become the best of both, of the same n rows: as if whatever was offered to either had been to both. */
 int32_t ns_merge_lists(uint64_t *lists, const uint64_t *others, int64_t n, int64_t width);
 
+/* Sketches of n unit vectors: digits of 8 bits whose integer product, times `unit`, is at least the cosine; README.md,
+ * "Sketches", says how. z (n x h) are the vectors in a basis, each within `rounding` of exact; the rows of the basis have
+ * inner products within `skew` (spectral norm) of those of an orthonormal one.
+ *
+ * First the terms of each vector: 3 that go with left digits, then 3 that go with right ones. From their largest values
+ * whoever calls chooses how many copies of each product there are, and the steps in which its terms are counted:
+ * left_steps * right_steps <= copies * left_unit * right_unit, and no term is above 127 steps. */
+enum { NS_N_TERMS = 3, NS_MOST_GROUPS = 32768 };
+
+typedef struct {
+    int64_t n, h, groups; /* of 4 digits; h and the copies fit in */
+    double left_unit, right_unit, rounding, skew, left_steps[3], right_steps[3];
+    int64_t copies[3];
+} ns_digits;
+
+int32_t ns_sketch_terms(const ns_digits *digits, const float *z, double *terms, int32_t threads);
+
+/* Panels of 16 * groups * 4 bytes, byte b of group g of vector v at v / 16 * 64 * groups + 64 * g + v % 16 * 4 + b. Vector
+ * order[p] comes in position p. Offsets: one for each position, n rounded up to 16. */
+int32_t ns_sketch_digits(const ns_digits *digits, const float *z, const double *terms, const int64_t *order,
+                         uint8_t *left, int8_t *right, int32_t *offsets, int32_t threads);
+
+typedef struct {
+    int64_t n, groups;
+    double unit;
+    const uint8_t *left;
+    const int8_t *right;
+    const int32_t *offsets;
+    const int64_t *order;
+} ns_sketch;
+
+/* As ns_neighbours of one block under NS_COSINE, but that the similarities listed are those of float64, rounded to
+ * float32, and that tiles are counted diagonal by diagonal. rows: n x d, row i at rows + i * stride; norms: theirs. */
+int32_t ns_neighbours_sketched(int32_t isa, const ns_sketch *sketch, const float *rows, int64_t d, int64_t stride,
+                               const double *norms, int64_t first_tile, int64_t n_tiles, uint64_t *lists,
+                               int64_t width, int32_t threads);
+
 /* The first k <= width candidates of each list: indices[i * k + p] and similarities[i * k + p], -1 and -infinity where
  * a place is empty; bounds[i] (if not NULL) is the similarity of the next one, -infinity if there is none. */
 int32_t ns_ranked(const uint64_t *lists, int64_t n, int64_t width, int64_t k, int64_t *indices, float *similarities,

@@ -44,6 +44,12 @@ static void offer(uint64_t *list, int64_t width, uint64_t key) {
     list[place] = key;
 }
 
+void ns_offer(uint64_t *list, int64_t width, float similarity, int64_t index) {
+    offer(list, width, key_of(similarity, index));
+}
+
+float ns_least_listed(const uint64_t *list, int64_t width) { return similarity_of(list[width - 1]); }
+
 void ns_rank_tile(const ns_kernels *kernels, const float *tile, int64_t rows, int64_t columns, int64_t first_row,
                   int64_t first_column, int64_t width, uint64_t *row_lists, uint64_t *column_lists) {
     const int diagonal = row_lists == column_lists; /* has each pair twice, once in a row of either */

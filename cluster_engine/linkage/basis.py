@@ -1,0 +1,148 @@
+"""A basis in which a few coordinates tell most of a cosine, and an order with near points side by side.
+
+Knows samples and estimates of work. Whatever it chooses, the neighbours are the same; only the time differs.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import native_simd
+from native_simd import Coordinates
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Float32Array = NDArray[np.float32]
+
+_LOG = logging.getLogger(__name__)
+
+_LEAST_POINTS = 8_192
+_LEAST_DIMENSIONS = 128  # below, a pair costs little more than a look at it
+_GLANCE_ROWS, _SAMPLE_ROWS, _QUERY_ROWS = 512, 2_048, 256
+_STEP, _MOST_COORDINATES = 32, 256
+_DIGIT_ERROR = 0.025  # what 8-bit digits add to a bound, for most pairs
+_MOST_CENTRES = 2_048
+# Work of sketches in products of float32 tiles: of one 8-bit digit, and of a pair that digits do not rule out, at four
+# times the share of the sample, since lists are not full from the start.
+_DIGIT_WORK = {"avx512": 0.3, "avx2": 0.6}
+_PAIR_WORK = 50.0
+_WORTH = 0.75  # of the plain pass; estimates are good within a quarter
+
+
+def choose_sketch(
+    vectors: Float32Array, packed: native_simd.PackedVectors, k: int, threads: int
+) -> native_simd.Sketch | None:
+    """Return sketches of unit vectors if a sample says that the pass is faster with them.
+
+    Parameters
+    ----------
+    vectors : ndarray of float32, shape (n, d)
+    packed : PackedVectors
+        The same, packed with ``unit=True``.
+    k : int
+        Neighbours that the pass will keep.
+    threads : int
+    """
+    digit_work = _DIGIT_WORK.get(native_simd.active_isa())
+    if packed.n < _LEAST_POINTS or packed.d < _LEAST_DIMENSIONS or digit_work is None:
+        return None
+    if _effective_dimensions(_unit_sample(vectors, packed.norms, _GLANCE_ROWS)) > packed.d / 2:
+        return None
+    sample = _unit_sample(vectors, packed.norms, _SAMPLE_ROWS)
+    axes = leading_axes(sample, min(_MOST_COORDINATES, packed.d * 2 // 3))
+    shares = surviving_shares(sample @ axes.T, sample, k / packed.n)
+    work = {h: digit_work * h / packed.d + _PAIR_WORK * share for h, share in shares.items()}
+    h = min(work, key=lambda h: work[h])
+    _LOG.info("sketches: coordinates=%d work=%.2f used=%s", h, work[h], work[h] <= _WORTH)
+    if work[h] > _WORTH:
+        return None
+    coordinates = native_simd.project(packed, spread_evenly(axes[:h]), threads)
+    return native_simd.sketch(coordinates, order_by_nearness(coordinates), threads)
+
+
+def _unit_sample(vectors: Float32Array, norms: NDArray[np.float64], n_rows: int) -> Float32Array:
+    rows = np.linspace(0, len(vectors) - 1, n_rows).astype(np.int64)
+    return np.asarray(vectors[rows] / norms[rows, None], np.float32)
+
+
+def _effective_dimensions(sample: Float32Array) -> float:
+    """Return in how many dimensions vectors at random would have cosines of this size."""
+    squares = np.square(sample @ sample.T)
+    n = len(sample)
+    return float((n * n - n) / (squares.sum() - np.trace(squares)))
+
+
+def leading_axes(sample: Float32Array, n_axes: int) -> Float32Array:
+    """Return about the first principal axes ``(n_axes, d)``, without centring, by subspace iteration."""
+    start = np.random.default_rng(0).standard_normal((sample.shape[1], n_axes), np.float32)
+    axes = start
+    for _ in range(2):
+        axes = np.linalg.qr(sample.T @ (sample @ axes))[0]
+    values = sample @ axes
+    rotation = np.linalg.eigh(values.T @ values)[1][:, ::-1]  # by falling variance
+    return np.ascontiguousarray((axes @ rotation).T, np.float32)
+
+
+def surviving_shares(values: Float32Array, sample: Float32Array, share_kept: float) -> dict[int, float]:
+    """Estimate for numbers of coordinates what share of the pairs they do not rule out.
+
+    Parameters
+    ----------
+    values : ndarray of float32, shape (m, h)
+        Coordinates of the sample.
+    sample : ndarray of float32, shape (m, d)
+        Unit vectors.
+    share_kept : float
+        Of all points that a list keeps.
+    """
+    m = len(sample)
+    step = m // _QUERY_ROWS
+    cosines = sample[::step] @ sample.T
+    cosines[np.arange(len(cosines)), np.arange(0, m, step)] = -1
+    n_kept = int(np.ceil(share_kept * m))
+    entries = np.partition(cosines, m - n_kept, axis=1)[:, m - n_kept, None] - _DIGIT_ERROR
+    shares = {}
+    inner = np.zeros_like(cosines)
+    squares = np.zeros(m, np.float32)
+    for stop in range(_STEP, values.shape[1] + 1, _STEP):
+        some = values[:, stop - _STEP : stop]
+        inner += some[::step] @ some.T
+        squares += np.square(some).sum(axis=1)
+        rest = np.sqrt(np.maximum(1 - squares, 0))
+        shares[stop] = float((inner + rest[::step, None] * rest >= entries).mean())
+    return shares
+
+
+def spread_evenly(axes: Float32Array) -> Float32Array:
+    """Return another basis of the same space, in which no coordinate is larger than others: digits reach further."""
+    h = len(axes)
+    mixing = np.linalg.qr(np.random.default_rng(1).standard_normal((h, h)))[0]
+    return np.asarray(mixing @ axes, np.float32)
+
+
+def order_by_nearness(coordinates: Coordinates) -> NDArray[np.int64]:
+    """Return the points by the nearest of some centres, each of which is followed by the one nearest to it."""
+    values = coordinates.values
+    n = len(values)
+    n_centres = min(_MOST_CENTRES, 2 * int(np.sqrt(n)))
+    centres = values[np.linspace(0, n - 1, n_centres).astype(np.int64)]
+    centres = centres / np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    place = np.empty(n_centres, np.int64)
+    place[_chain(centres @ centres.T)] = np.arange(n_centres)
+    nearest = np.empty(n, np.int64)
+    for start in range(0, n, _SAMPLE_ROWS):
+        nearest[start : start + _SAMPLE_ROWS] = (values[start : start + _SAMPLE_ROWS] @ centres.T).argmax(axis=1)
+    return np.argsort(place[nearest], kind="stable")
+
+
+def _chain(cosines: Float32Array) -> list[int]:
+    """Return a path through all centres, from each to the nearest that it has not been to."""
+    chain = [0]
+    while len(chain) < len(cosines):
+        cosines[:, chain[-1]] = -np.inf
+        chain.append(int(cosines[chain[-1]].argmax()))
+    return chain

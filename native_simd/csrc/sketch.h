@@ -1,0 +1,50 @@
+/* What the C files of sketches share: kernels on 8-bit integers, and the exact inner product. */
+#ifndef NS_SKETCH_H
+#define NS_SKETCH_H
+
+#include "internal.h"
+
+enum { NS_GROUP = 4 };       /* bytes of a vector that lie together: one step of a kernel */
+enum { NS_MOST_LEFT = 63 };  /* left digits, stored with this added: the sum of two products fits into 16 bits */
+enum { NS_MOST_RIGHT = 127 };
+
+/* Thresholds of a tile, and what the digits of its columns count for too little: -NS_MOST_LEFT * their sum. */
+typedef struct {
+    int32_t rows[NS_TILE_ROWS], columns[NS_TILE_ROWS], offsets[NS_TILE_ROWS];
+} ns_sift_levels;
+
+/* One table per instruction set, of the same results as every other. No calls: they run on an emulated CPU. */
+typedef struct {
+    const char *name;
+    /* In an order of their own, the places i * NS_TILE_ROWS + j of the pairs whose integer product, of `groups` groups
+     * and with the offset of column j, is at least the threshold of row i or of column j; n_panels: of rows, and of
+     * columns. Returns their number. Padded rows and columns are compared as well. */
+    int64_t (*sift)(const uint8_t *left, const int8_t *right, int64_t groups, const int64_t *n_panels,
+                    const ns_sift_levels *levels, int32_t *found);
+    /* *out = sum of a_k * b_k in float64: NS_DOT_LANES sums, lane l of the k with k % NS_DOT_LANES = l, added by halves.
+     * The products are exact, so that it does not matter whether they are fused. */
+    void (*dot)(const float *a, const float *b, int64_t d, double *out);
+} ns_sketch_kernels;
+
+enum { NS_DOT_LANES = 32 };
+
+static inline double ns_sum_of_dot_lanes(double *lanes) {
+    for (int width = NS_DOT_LANES / 2; width; width /= 2)
+        for (int l = 0; l < width; l++) lanes[l] += lanes[l + width];
+    return lanes[0];
+}
+
+extern const ns_sketch_kernels ns_sketch_kernels_scalar;
+#if defined(__x86_64__)
+extern const ns_sketch_kernels ns_sketch_kernels_avx2;
+extern const ns_sketch_kernels ns_sketch_kernels_avx512;
+#endif
+
+/* The fastest kernels that the CPU has for an instruction set: AVX-512 without VNNI takes those of AVX2, NEON the scalar
+ * ones. NULL when the instruction set is not available (dispatch.c). */
+const ns_sketch_kernels *ns_sketch_table(int32_t isa);
+
+/* The CPU has AVX-512 with 8-bit products; makes no calls (cpu.c). */
+int32_t ns_vnni_available(void);
+
+#endif

@@ -1,0 +1,33 @@
+/* The sieve and the exact product in portable C: what the other sets must equal. */
+#include "sketch.h"
+
+static int32_t product(const uint8_t *left, const int8_t *right, int64_t groups) {
+    int32_t sum = 0;
+    for (int64_t g = 0; g < groups; g++)
+        for (int b = 0; b < NS_GROUP; b++)
+            sum += (int32_t)left[g * NS_LANES * NS_GROUP + b] * right[g * NS_LANES * NS_GROUP + b];
+    return sum;
+}
+
+static int64_t sift(const uint8_t *left, const int8_t *right, int64_t groups, const int64_t *n_panels,
+                    const ns_sift_levels *levels, int32_t *found) {
+    const int64_t panel = groups * NS_LANES * NS_GROUP;
+    int64_t count = 0;
+    for (int64_t i = 0; i < n_panels[0] * NS_LANES; i++)
+        for (int64_t j = 0; j < n_panels[1] * NS_LANES; j++) {
+            const uint8_t *x = left + i / NS_LANES * panel + i % NS_LANES * NS_GROUP;
+            const int8_t *y = right + j / NS_LANES * panel + j % NS_LANES * NS_GROUP;
+            const int32_t value = product(x, y, groups) + levels->offsets[j];
+            if (value >= levels->rows[i] || value >= levels->columns[j])
+                found[count++] = (int32_t)(i * NS_TILE_ROWS + j);
+        }
+    return count;
+}
+
+static void dot(const float *a, const float *b, int64_t d, double *out) {
+    double lanes[NS_DOT_LANES] = {0};
+    for (int64_t k = 0; k < d; k++) lanes[k % NS_DOT_LANES] += (double)a[k] * (double)b[k];
+    *out = ns_sum_of_dot_lanes(lanes);
+}
+
+const ns_sketch_kernels ns_sketch_kernels_scalar = {"scalar", sift, dot};
