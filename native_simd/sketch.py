@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from native_simd.arguments import require_threads
-from native_simd.arrays import check_status, first_row, kind_of, require_contiguous, require_vectors, row_stride
+from native_simd.arrays import check_status, empty_aligned, kind_of, require_contiguous, require_vectors
 from native_simd.isa import active_code, ffi, lib
 from native_simd.neighbours import Neighbours
 from native_simd.packing import LANES, PackedVectors, pack, require_packed
@@ -30,6 +30,7 @@ _MOST_LEFT, _MOST_RIGHT, _MOST_STEPS = 63, 127, 126
 _LEAST_UNIT = 2.0**-14
 _GROUP = 4
 _N_TERMS = int(lib.NS_N_TERMS)
+_MOST_DIMENSIONS = int(lib.NS_MOST_DIMENSIONS)
 _U = 2.0**-24
 _TINY = 2.0**-149
 
@@ -166,38 +167,53 @@ def sketch(coordinates: Coordinates, order: NDArray[np.int64], threads: int = 1)
 class SketchedPass:
     """The nearest-neighbour pass under "cosine", in slices of tiles as :class:`native_simd.NeighbourPass`.
 
-    The lists hold float64 cosines rounded to float32. They are the same for every sketch, order of tiles, number of
-    threads and instruction set; and, but for that rounding, the same as those of the other pass.
+    Once all tiles are through, the lists have the bits of that pass, whatever the sketch, the order of tiles, the
+    number of threads and the instruction set. Before, they have seen other pairs: its tiles are other ones.
 
     Parameters
     ----------
-    vectors : ndarray of float32, shape (n, d)
-        Not of unit length necessarily.
     packed : PackedVectors
-        The same vectors, packed with ``unit=True``; of them the norms are read.
+        Packed with ``unit=True``.
     sketch : Sketch
         Of the same vectors.
     k : int
         Neighbours to keep of each row, at least 1.
+    threads : int
+        To copy the vectors with, at least 1.
 
     Notes
     -----
-    O(n^2 h) operations on 8-bit integers, and one product of d for each pair that they do not rule out.
+    O(n^2 h) operations on 8-bit integers, and O(d) for each pair that they do not rule out. Besides the lists 4 n d
+    bytes: the vectors in the order of the sketch.
     """
 
-    def __init__(self, vectors: Float32Array, packed: PackedVectors, sketch: Sketch, k: int) -> None:
-        self._vectors = require_vectors(vectors, "vectors")
+    def __init__(self, packed: PackedVectors, sketch: Sketch, k: int, threads: int = 1) -> None:
         require_packed(packed, "packed")
         require_rankable(packed.n)
-        k = require_k(k)
+        k, threads = require_k(k), require_threads(threads)
         if not isinstance(sketch, Sketch):
             raise TypeError(f"sketch must be a Sketch, got {kind_of(sketch)}")
-        if self._vectors.shape != (packed.n, packed.d) or sketch.n != packed.n or not packed.unit:
+        if sketch.n != packed.n or not packed.unit:
             raise ValueError(
-                f"vectors of shape {self._vectors.shape}, {packed.n} packed ones of {packed.d} dimensions "
-                f"(unit={packed.unit}) and a sketch of {sketch.n} are not the same vectors, packed with unit=True"
+                f"sketch is of {sketch.n} vectors and packed has {packed.n} (unit={packed.unit}): they must be the "
+                "same, packed with unit=True"
             )
-        self._norms, self._sketch = packed.norms, sketch
+        if packed.d > _MOST_DIMENSIONS:
+            raise ValueError(f"packed must have at most {_MOST_DIMENSIONS} dimensions, got {packed.d}")
+        self._sketch, self._d = sketch, packed.d
+        self._rows = empty_aligned((packed.n, packed.d), np.float32)
+        positions = np.empty(packed.n, np.int64)
+        positions[sketch.order] = np.arange(packed.n)
+        check_status(
+            lib.ns_unpack(
+                ffi.from_buffer("float[]", packed.panels),
+                packed.n,
+                packed.d,
+                ffi.from_buffer("int64_t[]", positions),
+                ffi.from_buffer("float[]", self._rows),
+                threads,
+            )
+        )
         n_others = max(packed.n - 1, 0)
         self._n_kept = min(k, n_others)
         self._lists = empty_lists(packed.n, min(k + 1, n_others))  # one more than is asked for: the bound
@@ -205,7 +221,7 @@ class SketchedPass:
 
     def run(self, tiles: tuple[int, int] | None = None, threads: int = 1) -> None:
         """Compute tiles ``first`` to ``stop`` (exclusive) of :attr:`n_tiles`, all of them by default."""
-        first, stop = require_tiles(tiles, len(self._vectors))
+        first, stop = require_tiles(tiles, self._sketch.n)
         threads = require_threads(threads)
         if not self._lists.size:
             return
@@ -226,10 +242,8 @@ class SketchedPass:
             lib.ns_neighbours_sketched(
                 active_code(),
                 c_sketch,
-                first_row(self._vectors),
-                self._vectors.shape[1],
-                row_stride(self._vectors),
-                ffi.from_buffer("double[]", self._norms),
+                ffi.from_buffer("float[]", self._rows),
+                self._d,
                 first,
                 stop - first,
                 ffi.from_buffer("uint64_t[]", self._lists),

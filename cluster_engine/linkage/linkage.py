@@ -13,6 +13,7 @@ import native_simd
 from cluster_engine.data.columns import as_rows
 from cluster_engine.errors import InputError, VectorError
 from cluster_engine.linkage import condensed
+from cluster_engine.linkage.basis import choose_sketch
 from cluster_engine.linkage.chain import cluster_distances, cluster_matrix
 from cluster_engine.linkage.criterion import METHODS, SQUARABLE, Criterion, Method, Metric
 from cluster_engine.linkage.dendrogram import linkage_matrix
@@ -127,7 +128,14 @@ def linkage(
         )
         merges = merge_tree(points, packed, criterion, n_threads, nearest, cut=cut, reporter=progress)
     else:
-        lists = nearest_lists(packed, criterion.kernel, N_NEIGHBOURS, threads=n_threads, reporter=progress)
+        lists = nearest_lists(
+            packed,
+            criterion.kernel,
+            N_NEIGHBOURS,
+            sketch=choose_sketch(packed, N_NEIGHBOURS, n_threads) if criterion.unit else None,
+            threads=n_threads,
+            reporter=progress,
+        )
         rescan = partial(native_simd.Agglomeration.rescan, threads=n_threads)
         merges = agglomerate(points, packed, lists, criterion, rescan, cut=cut, threads=n_threads, reporter=progress)
     return linkage_matrix(points.expand(merges, cut), len(vectors))

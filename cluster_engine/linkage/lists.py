@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import native_simd
-from cluster_engine.linkage.basis import choose_sketch
 from cluster_engine.linkage.chain import merge_sums
 from cluster_engine.linkage.dendrogram import Merges
 from cluster_engine.progress import Phase, Reporter
@@ -39,11 +38,19 @@ def nearest_lists(
     n_neighbours: int,
     labels: NDArray[np.int32] | None = None,
     *,
+    sketch: native_simd.Sketch | None = None,
     threads: int,
     reporter: Reporter | None = None,
 ) -> NDArray[np.uint64]:
-    """Return the ranked lists of the pass over all pairs of points of different labels: candidates and a bound each."""
-    neighbours = native_simd.NeighbourPass(packed, n_neighbours, kernel, labels=labels)
+    """Return the ranked lists of the pass over all pairs of points of different labels: candidates and a bound each.
+
+    With a sketch of the points, which is for kernel "cosine" without labels, the same to the bit.
+    """
+    neighbours: native_simd.NeighbourPass | native_simd.SketchedPass
+    if sketch is None:
+        neighbours = native_simd.NeighbourPass(packed, n_neighbours, kernel, labels=labels)
+    else:
+        neighbours = native_simd.SketchedPass(packed, sketch, n_neighbours, threads)
     phase = Phase("neighbours", neighbours.n_tiles, reporter)
     while phase.done < phase.total:
         stop = min(phase.total, phase.done + _TILES_PER_REPORT * threads)

@@ -224,11 +224,15 @@ typedef struct {
     const int64_t *order;
 } ns_sketch;
 
-/* As ns_neighbours of one block under NS_COSINE, but that the similarities listed are those of float64, rounded to
- * float32, and that tiles are counted diagonal by diagonal. rows: n x d, row i at rows + i * stride; norms: theirs. */
-int32_t ns_neighbours_sketched(int32_t isa, const ns_sketch *sketch, const float *rows, int64_t d, int64_t stride,
-                               const double *norms, int64_t first_tile, int64_t n_tiles, uint64_t *lists,
-                               int64_t width, int32_t threads);
+/* rows[positions[v] * d + k] = element k of vector v of the panels. */
+int32_t ns_unpack(const float *panels, int64_t n, int64_t d, const int64_t *positions, float *rows, int32_t threads);
+
+enum { NS_MOST_DIMENSIONS = 1 << 22 };
+
+/* As ns_neighbours of one block under NS_COSINE, to the bit once all tiles are through, but that tiles are counted
+ * diagonal by diagonal of the order. rows[p * d]: the unit vector in position p. */
+int32_t ns_neighbours_sketched(int32_t isa, const ns_sketch *sketch, const float *rows, int64_t d, int64_t first_tile,
+                               int64_t n_tiles, uint64_t *lists, int64_t width, int32_t threads);
 
 /* The first k <= width candidates of each list: indices[i * k + p] and similarities[i * k + p], -1 and -infinity where
  * a place is empty; bounds[i] (if not NULL) is the similarity of the next one, -infinity if there is none. */

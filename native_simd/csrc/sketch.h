@@ -1,6 +1,8 @@
-/* What the C files of sketches share: kernels on 8-bit integers, and the exact inner product. */
+/* What the C files of sketches share: kernels on 8-bit integers, and single inner products. */
 #ifndef NS_SKETCH_H
 #define NS_SKETCH_H
+
+#include <math.h>
 
 #include "internal.h"
 
@@ -21,17 +23,32 @@ typedef struct {
      * columns. Returns their number. Padded rows and columns are compared as well. */
     int64_t (*sift)(const uint8_t *left, const int8_t *right, int64_t groups, const int64_t *n_panels,
                     const ns_sift_levels *levels, int32_t *found);
-    /* *out = sum of a_k * b_k in float64: NS_DOT_LANES sums, lane l of the k with k % NS_DOT_LANES = l, added by halves.
-     * The products are exact, so that it does not matter whether they are fused. */
-    void (*dot)(const float *a, const float *b, int64_t d, double *out);
+    /* *out = the inner product, NS_SUMS chains added by halves. */
+    void (*estimate)(const float *a, const float *b, int64_t d, float *out);
+    /* out[c] = inner product of a[c] and b[c], in one chain each as in tile_dot, NS_CHAINS_AT_A_TIME of them. */
+    void (*chains)(const float *const *a, const float *const *b, int64_t d, float *out);
 } ns_sketch_kernels;
 
-enum { NS_DOT_LANES = 32 };
+enum { NS_SUMS = 64, NS_CHAINS_AT_A_TIME = 8 };
 
-static inline double ns_sum_of_dot_lanes(double *lanes) {
-    for (int width = NS_DOT_LANES / 2; width; width /= 2)
-        for (int l = 0; l < width; l++) lanes[l] += lanes[l + width];
-    return lanes[0];
+/* The text of both for every instruction set, which the compiler turns into vectors of its own. */
+static inline __attribute__((always_inline)) void ns_estimate(const float *a, const float *b, int64_t d, float *out) {
+    float sums[NS_SUMS] = {0};
+    int64_t k = 0;
+    for (; k + NS_SUMS <= d; k += NS_SUMS)
+        for (int l = 0; l < NS_SUMS; l++) sums[l] = fmaf(a[k + l], b[k + l], sums[l]);
+    for (int l = 0; k + l < d; l++) sums[l] = fmaf(a[k + l], b[k + l], sums[l]);
+    for (int width = NS_SUMS / 2; width; width /= 2)
+        for (int l = 0; l < width; l++) sums[l] += sums[l + width];
+    *out = sums[0];
+}
+
+static inline __attribute__((always_inline)) void ns_chains(const float *const *a, const float *const *b, int64_t d,
+                                                            float *out) {
+    float sums[NS_CHAINS_AT_A_TIME] = {0};
+    for (int64_t k = 0; k < d; k++)
+        for (int c = 0; c < NS_CHAINS_AT_A_TIME; c++) sums[c] = fmaf(a[c][k], b[c][k], sums[c]);
+    for (int c = 0; c < NS_CHAINS_AT_A_TIME; c++) out[c] = sums[c];
 }
 
 extern const ns_sketch_kernels ns_sketch_kernels_scalar;

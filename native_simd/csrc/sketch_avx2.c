@@ -60,23 +60,10 @@ static int64_t sift(const uint8_t *left, const int8_t *right, int64_t groups, co
     return count;
 }
 
-static void dot(const float *a, const float *b, int64_t d, double *out) {
-    __m256d sums[NS_DOT_LANES / 4];
-    double lanes[NS_DOT_LANES];
-    int64_t k = 0;
-#pragma GCC unroll 8
-    for (int s = 0; s < NS_DOT_LANES / 4; s++) sums[s] = _mm256_setzero_pd();
-    for (; k + NS_DOT_LANES <= d; k += NS_DOT_LANES)
-#pragma GCC unroll 8
-        for (int s = 0; s < NS_DOT_LANES / 4; s++)
-            sums[s] = _mm256_fmadd_pd(_mm256_cvtps_pd(_mm_loadu_ps(a + k + 4 * s)),
-                                      _mm256_cvtps_pd(_mm_loadu_ps(b + k + 4 * s)), sums[s]);
-#pragma GCC unroll 8
-    for (int s = 0; s < NS_DOT_LANES / 4; s++) _mm256_storeu_pd(lanes + 4 * s, sums[s]);
-    for (int l = 0; k + l < d; l++) lanes[l] += (double)a[k + l] * (double)b[k + l];
-    *out = ns_sum_of_dot_lanes(lanes);
-}
+static void estimate(const float *a, const float *b, int64_t d, float *out) { ns_estimate(a, b, d, out); }
 
-const ns_sketch_kernels ns_sketch_kernels_avx2 = {"avx2", sift, dot};
+static void chains(const float *const *a, const float *const *b, int64_t d, float *out) { ns_chains(a, b, d, out); }
+
+const ns_sketch_kernels ns_sketch_kernels_avx2 = {"avx2", sift, estimate, chains};
 #pragma GCC pop_options
 #endif

@@ -67,23 +67,10 @@ static int64_t sift(const uint8_t *left, const int8_t *right, int64_t groups, co
     return count;
 }
 
-static void dot(const float *a, const float *b, int64_t d, double *out) {
-    __m512d sums[NS_DOT_LANES / 8];
-    double lanes[NS_DOT_LANES];
-    int64_t k = 0;
-#pragma GCC unroll 4
-    for (int s = 0; s < NS_DOT_LANES / 8; s++) sums[s] = _mm512_setzero_pd();
-    for (; k + NS_DOT_LANES <= d; k += NS_DOT_LANES)
-#pragma GCC unroll 4
-        for (int s = 0; s < NS_DOT_LANES / 8; s++)
-            sums[s] = _mm512_fmadd_pd(_mm512_cvtps_pd(_mm256_loadu_ps(a + k + 8 * s)),
-                                      _mm512_cvtps_pd(_mm256_loadu_ps(b + k + 8 * s)), sums[s]);
-#pragma GCC unroll 4
-    for (int s = 0; s < NS_DOT_LANES / 8; s++) _mm512_storeu_pd(lanes + 8 * s, sums[s]);
-    for (int l = 0; k + l < d; l++) lanes[l] += (double)a[k + l] * (double)b[k + l];
-    *out = ns_sum_of_dot_lanes(lanes);
-}
+static void estimate(const float *a, const float *b, int64_t d, float *out) { ns_estimate(a, b, d, out); }
 
-const ns_sketch_kernels ns_sketch_kernels_avx512 = {"avx512", sift, dot};
+static void chains(const float *const *a, const float *const *b, int64_t d, float *out) { ns_chains(a, b, d, out); }
+
+const ns_sketch_kernels ns_sketch_kernels_avx512 = {"avx512", sift, estimate, chains};
 #pragma GCC pop_options
 #endif

@@ -24,10 +24,8 @@ static int64_t sift(const uint8_t *left, const int8_t *right, int64_t groups, co
     return count;
 }
 
-static void dot(const float *a, const float *b, int64_t d, double *out) {
-    double lanes[NS_DOT_LANES] = {0};
-    for (int64_t k = 0; k < d; k++) lanes[k % NS_DOT_LANES] += (double)a[k] * (double)b[k];
-    *out = ns_sum_of_dot_lanes(lanes);
-}
+static void estimate(const float *a, const float *b, int64_t d, float *out) { ns_estimate(a, b, d, out); }
 
-const ns_sketch_kernels ns_sketch_kernels_scalar = {"scalar", sift, dot};
+static void chains(const float *const *a, const float *const *b, int64_t d, float *out) { ns_chains(a, b, d, out); }
+
+const ns_sketch_kernels ns_sketch_kernels_scalar = {"scalar", sift, estimate, chains};
