@@ -37,7 +37,8 @@ from native_simd.pairs import (
 from native_simd.quantized import QuantizedVectors, quantize
 from native_simd.ranking import empty_lists, merge_lists, renumber
 from native_simd.search import batch_similarity, top_k
-from native_simd.sketch import Coordinates, Sketch, SketchedPass, project, sketch
+from native_simd.sketch import Coordinates, Sketch, project, sketch
+from native_simd.sketched import SketchedPass
 
 __all__ = [
     "LANES",

@@ -19,6 +19,7 @@ SOURCES = (
     "search.c",
     "quantized.c",
     "sketch.c",
+    "sketched.c",
     "sketch_scalar.c",
     "sketch_avx2.c",
     "sketch_avx512.c",

@@ -1,23 +1,21 @@
-"""Nearest neighbours by sketches: 8-bit integers rule most pairs out, and only the rest are computed.
+"""Sketches: of unit vectors a few 8-bit digits, whose integer products are bounds on the cosines.
 
-Owns the digits of vectors in a basis, and the pass over them. Refuses to know where a basis comes from: any one gives
-the same lists, a good one sooner.
+Owns the digits of vectors in a basis, and that the bounds hold. Refuses to know where a basis comes from: any one gives
+bounds, a good one close ones.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from native_simd.arguments import require_threads
-from native_simd.arrays import check_status, empty_aligned, kind_of, require_contiguous, require_vectors
-from native_simd.isa import active_code, ffi, lib
-from native_simd.neighbours import Neighbours
+from native_simd.arguments import require_integer, require_real, require_threads
+from native_simd.arrays import check_status, kind_of, require_contiguous, require_vectors
+from native_simd.isa import ffi, lib
 from native_simd.packing import LANES, PackedVectors, pack, require_packed
-from native_simd.pairs import count_tiles, pairwise, require_tiles
-from native_simd.ranking import empty_lists, ranked, require_k, require_rankable
+from native_simd.pairs import pairwise, require_unit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,75 +26,114 @@ if TYPE_CHECKING:
 _REACH = 3.3  # root mean squares of a coordinate that digits reach; what is beyond is cut off, and counted
 _MOST_LEFT, _MOST_RIGHT, _MOST_STEPS = 63, 127, 126
 _LEAST_UNIT = 2.0**-14
+_MOST_LENGTH = 3.0  # of coordinates: 1 + rounding, and for a skew of 1 the root of 2
 _GROUP = 4
+_MOST_COORDINATES, _MOST_GROUPS = int(lib.NS_MOST_COORDINATES), int(lib.NS_MOST_GROUPS)
 _N_TERMS = int(lib.NS_N_TERMS)
-_MOST_DIMENSIONS = int(lib.NS_MOST_DIMENSIONS)
 _U = 2.0**-24
 _TINY = 2.0**-149
 
 
 @dataclass(frozen=True, slots=True)
 class Coordinates:
-    """Unit vectors in a basis.
+    """Unit vectors in a basis; made by :func:`project`.
+
+    A pass is right only where ``rounding`` and ``skew`` are no less than they say.
 
     Attributes
     ----------
     values : ndarray of float32, shape (n, h)
+        h from 1 to 4,096.
     rounding : float
-        At most the length of what exact arithmetic would change of a vector's values.
+        At most the length of what exact arithmetic would change of a vector's values; above 0, at most 1.
     skew : float
-        At most the spectral norm of what the basis lacks to be orthonormal.
+        At most the spectral norm of what the basis lacks to be orthonormal; from 0 to 1.
     """
 
     values: Float32Array
     rounding: float
     skew: float
 
+    def __post_init__(self) -> None:
+        values = self.values
+        if not isinstance(values, np.ndarray) or values.dtype != np.float32 or values.ndim != 2 or not values.shape[1]:
+            raise TypeError(f"values must be a float32 array of shape (n, h), got {kind_of(values)}")
+        if not (values.flags.c_contiguous and values.flags.aligned):
+            raise ValueError("values must be contiguous and aligned: pass numpy.ascontiguousarray(values)")
+        values = np.asarray(values)
+        if values.shape[1] > _MOST_COORDINATES:
+            raise ValueError(f"values must have at most {_MOST_COORDINATES} columns, got {values.shape[1]}")
+        if not 0 < require_real(self.rounding, "rounding") <= 1:
+            raise ValueError(f"rounding must be above 0 and at most 1, got {self.rounding}")
+        if not 0 <= require_real(self.skew, "skew") <= 1:
+            raise ValueError(f"skew must be from 0 to 1, got {self.skew}")
+        if len(values) and not float(np.einsum("ij,ij->i", values, values).max()) <= _MOST_LENGTH**2:
+            raise ValueError("values must be of unit vectors in a nearly orthonormal basis, and finite")
+
 
 def project(packed: PackedVectors, basis: Float32Array, threads: int = 1) -> Coordinates:
-    """Return vectors in the basis whose rows are given, which should be nearly orthonormal.
+    """Return unit vectors in the basis whose rows are given.
 
     Parameters
     ----------
     packed : PackedVectors
         Packed with ``unit=True``.
     basis : ndarray of float32, shape (h, d)
+        Nearly orthonormal rows, 1 to d of them and at most 4,096.
     threads : int
         At least 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument does not fit; or the rows of the basis are far from orthonormal.
     """
-    require_packed(packed, "packed")
-    if not packed.unit:
-        raise ValueError("packed must be packed with unit=True")
-    h = require_vectors(basis, "basis")
-    if not 1 <= len(h) <= h.shape[1] == packed.d:
-        raise ValueError(f"basis must have 1 to {packed.d} rows of {packed.d} dimensions, got shape {h.shape}")
-    values = np.empty((packed.n, len(h)), np.float32)
-    pairwise(packed, pack(h, threads=threads), metric="dot", out=values, threads=threads)
-    exact = h.astype(np.float64)
-    lacks = exact @ exact.T
-    lacks[np.diag_indices(len(h))] -= 1.0
-    skew = float(np.linalg.norm(lacks)) + 2.0**-40
-    chain = packed.d * _U / (1 - packed.d * _U) * float(np.linalg.norm(exact))  # README.md: `dot`
-    rounding = 1.01 * (chain + 2 * _U * (1 + skew)) + packed.d * _TINY * len(h)
+    require_unit("cosine", require_packed(packed, "packed"))
+    rows = require_vectors(basis, "basis")
+    if not 1 <= len(rows) <= min(packed.d, _MOST_COORDINATES) or rows.shape[1] != packed.d:
+        raise ValueError(
+            f"basis must have 1 to {min(packed.d, _MOST_COORDINATES)} rows of the {packed.d} dimensions that packed "
+            f"has, got shape {rows.shape}"
+        )
+    skew, rounding = _basis_errors(rows)
     if not (skew <= 1 and rounding <= 1):
-        raise ValueError("the rows of basis are far from orthonormal")
+        raise ValueError("the rows of basis must be nearly orthonormal")
+    values = np.empty((packed.n, len(rows)), np.float32)
+    pairwise(packed, pack(rows, threads=threads), metric="dot", out=values, threads=threads)
     return Coordinates(values, rounding, skew)
+
+
+def _basis_errors(basis: Float32Array) -> tuple[float, float]:
+    """Return skew and rounding; NaN or infinite where the basis is. README.md has the bound on `dot`."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        exact = basis.astype(np.float64)
+        h, d = exact.shape
+        square = float(np.square(exact).sum())
+        lacks = exact @ exact.T - np.eye(h)
+        skew = float(np.linalg.norm(lacks)) + 1.01 * (d + 8) * 2.0**-53 * (square + h)  # the products are rounded
+        chain = d * _U / (1 - d * _U) * float(np.sqrt(square))
+        return skew, 1.01 * (chain + 2 * _U * (1 + skew)) + d * _TINY * h
 
 
 @dataclass(frozen=True, slots=True)
 class Sketch:
-    """Digits of 8 bits of each vector, in panels of 16: what the header of the library says.
+    """Digits of 8 bits of each vector, in panels of 16; made by :func:`sketch`.
+
+    A pass is right only where they are what :func:`sketch` made of its vectors.
 
     Attributes
     ----------
     left, right : ndarray of uint8 and of int8
+        ``ceil(n / 16) * 64 * groups`` elements: digit b of group g of position p is at
+        ``p // 16 * 64 * groups + 64 * g + p % 16 * 4 + b``.
     offsets : ndarray of int32
+        ``ceil(n / 16) * 16`` elements: what is added to the products with a position's right digits.
     order : ndarray of int64, shape (n,)
         Which vector is in which position.
     groups : int
         Of four digits, in each vector.
     unit : float
-        What the integer product counts.
+        What 1 of an integer product is of a cosine.
     """
 
     left: NDArray[np.uint8]
@@ -106,10 +143,34 @@ class Sketch:
     groups: int
     unit: float
 
+    def __post_init__(self) -> None:
+        groups = require_integer(self.groups, "groups", least=1)
+        if groups > _MOST_GROUPS:
+            raise ValueError(f"groups must be at most {_MOST_GROUPS}, got {groups}")
+        if not _LEAST_UNIT**2 <= require_real(self.unit, "unit") <= 1:
+            raise ValueError(f"unit must be from {_LEAST_UNIT**2} to 1, got {self.unit}")
+        positions = -(-len(require_order(self.order)) // LANES) * LANES
+        for name, array, dtype, size in (
+            ("left", self.left, np.uint8, positions * groups * _GROUP),
+            ("right", self.right, np.int8, positions * groups * _GROUP),
+            ("offsets", self.offsets, np.int32, positions),
+        ):
+            require_contiguous(array, dtype, name)
+            if len(array) != size:
+                raise ValueError(f"{name} of {self.n} vectors in order must have {size} elements, got {len(array)}")
+
     @property
     def n(self) -> int:
         """Number of vectors."""
         return len(self.order)
+
+
+def require_order(order: object) -> NDArray[np.int64]:
+    """Return an array that holds each of the numbers below its length once."""
+    numbers: NDArray[np.int64] = require_contiguous(order, np.int64, "order")
+    if not np.array_equal(np.sort(numbers), np.arange(len(numbers))):
+        raise ValueError(f"order must hold each of the numbers below {len(numbers)} once")
+    return numbers
 
 
 def sketch(coordinates: Coordinates, order: NDArray[np.int64], threads: int = 1) -> Sketch:
@@ -123,28 +184,29 @@ def sketch(coordinates: Coordinates, order: NDArray[np.int64], threads: int = 1)
         what is near. Never changes the lists.
     threads : int
         At least 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument does not fit; or the coordinates are hardly anything of the vectors, too little for digits.
     """
-    values, threads = coordinates.values, require_threads(threads)
+    if not isinstance(coordinates, Coordinates):
+        raise TypeError(f"coordinates must be Coordinates, got {kind_of(coordinates)}")
+    values, order, threads = np.asarray(coordinates.values), require_order(order), require_threads(threads)
     n, h = values.shape
-    require_contiguous(order, np.int64, "order")
-    if not np.array_equal(np.sort(order), np.arange(n)):
-        raise ValueError(f"order must hold each of the numbers 0 to {n - 1} once")
-    root_mean_square = float(np.sqrt(np.vdot(values, values) / max(values.size, 1)))
-    left_unit, right_unit = (_REACH * root_mean_square / most for most in (_MOST_LEFT, _MOST_RIGHT))
+    if len(order) != n:
+        raise ValueError(f"order must hold one number for each of {n} vectors, got {len(order)}")
+    size = _REACH * float(np.sqrt(np.vdot(values, values) / max(values.size, 1))) if n else 1.0
+    left_unit, right_unit = size / _MOST_LEFT, size / _MOST_RIGHT
     if right_unit < _LEAST_UNIT:
-        raise ValueError("the basis has next to nothing of the vectors")
-    unit = left_unit * right_unit
+        raise ValueError("coordinates must have more of the vectors: they are next to nothing")
     digits = ffi.new("ns_digits *", {"n": n, "h": h, "left_unit": left_unit, "right_unit": right_unit})
     digits.rounding, digits.skew = coordinates.rounding, coordinates.skew
     terms = np.empty((n, 2 * _N_TERMS))
     z, t = ffi.from_buffer("float[]", values), ffi.from_buffer("double[]", terms)
     check_status(lib.ns_sketch_terms(digits, z, t, threads))
-    largest = terms.max(axis=0, initial=0.0)
-    for term in range(_N_TERMS):
-        copies = max(1, int(np.ceil(largest[term] * largest[_N_TERMS + term] / (unit * _MOST_STEPS**2))))
-        digits.copies[term] = copies
-        digits.left_steps[term] = largest[term] / _MOST_STEPS
-        digits.right_steps[term] = copies * unit / digits.left_steps[term] * (1 - 2.0**-40)
+    unit = left_unit * right_unit
+    _count_terms(digits, terms.max(axis=0, initial=0.0), unit)
     groups = digits.groups = -(-(h + sum(digits.copies)) // _GROUP)
     positions = -(-n // LANES) * LANES
     left, right = (np.empty(positions * groups * _GROUP, dtype) for dtype in (np.uint8, np.int8))
@@ -164,100 +226,11 @@ def sketch(coordinates: Coordinates, order: NDArray[np.int64], threads: int = 1)
     return Sketch(left, right, offsets, order, groups, unit)
 
 
-class SketchedPass:
-    """The nearest-neighbour pass under "cosine", in slices of tiles as :class:`native_simd.NeighbourPass`.
-
-    Once all tiles are through, the lists have the bits of that pass, whatever the sketch, the order of tiles, the
-    number of threads and the instruction set. Before, they have seen other pairs: its tiles are other ones.
-
-    Parameters
-    ----------
-    packed : PackedVectors
-        Packed with ``unit=True``.
-    sketch : Sketch
-        Of the same vectors.
-    k : int
-        Neighbours to keep of each row, at least 1.
-    threads : int
-        To copy the vectors with, at least 1.
-
-    Notes
-    -----
-    O(n^2 h) operations on 8-bit integers, and O(d) for each pair that they do not rule out. Besides the lists 4 n d
-    bytes: the vectors in the order of the sketch.
-    """
-
-    def __init__(self, packed: PackedVectors, sketch: Sketch, k: int, threads: int = 1) -> None:
-        require_packed(packed, "packed")
-        require_rankable(packed.n)
-        k, threads = require_k(k), require_threads(threads)
-        if not isinstance(sketch, Sketch):
-            raise TypeError(f"sketch must be a Sketch, got {kind_of(sketch)}")
-        if sketch.n != packed.n or not packed.unit:
-            raise ValueError(
-                f"sketch is of {sketch.n} vectors and packed has {packed.n} (unit={packed.unit}): they must be the "
-                "same, packed with unit=True"
-            )
-        if packed.d > _MOST_DIMENSIONS:
-            raise ValueError(f"packed must have at most {_MOST_DIMENSIONS} dimensions, got {packed.d}")
-        self._sketch, self._d = sketch, packed.d
-        self._rows = empty_aligned((packed.n, packed.d), np.float32)
-        positions = np.empty(packed.n, np.int64)
-        positions[sketch.order] = np.arange(packed.n)
-        check_status(
-            lib.ns_unpack(
-                ffi.from_buffer("float[]", packed.panels),
-                packed.n,
-                packed.d,
-                ffi.from_buffer("int64_t[]", positions),
-                ffi.from_buffer("float[]", self._rows),
-                threads,
-            )
-        )
-        n_others = max(packed.n - 1, 0)
-        self._n_kept = min(k, n_others)
-        self._lists = empty_lists(packed.n, min(k + 1, n_others))  # one more than is asked for: the bound
-        self.n_tiles = count_tiles(packed.n)
-
-    def run(self, tiles: tuple[int, int] | None = None, threads: int = 1) -> None:
-        """Compute tiles ``first`` to ``stop`` (exclusive) of :attr:`n_tiles`, all of them by default."""
-        first, stop = require_tiles(tiles, self._sketch.n)
-        threads = require_threads(threads)
-        if not self._lists.size:
-            return
-        digits = self._sketch
-        c_sketch = ffi.new(
-            "ns_sketch *",
-            {
-                "n": digits.n,
-                "groups": digits.groups,
-                "unit": digits.unit,
-                "left": ffi.from_buffer("uint8_t[]", digits.left),
-                "right": ffi.from_buffer("int8_t[]", digits.right),
-                "offsets": ffi.from_buffer("int32_t[]", digits.offsets),
-                "order": ffi.from_buffer("int64_t[]", digits.order),
-            },
-        )
-        check_status(
-            lib.ns_neighbours_sketched(
-                active_code(),
-                c_sketch,
-                ffi.from_buffer("float[]", self._rows),
-                self._d,
-                first,
-                stop - first,
-                ffi.from_buffer("uint64_t[]", self._lists),
-                self._lists.shape[1],
-                threads,
-            )
-        )
-
-    @property
-    def lists(self) -> NDArray[np.uint64]:
-        """As of :attr:`native_simd.NeighbourPass.lists`."""
-        n_places = self._lists.shape[1]
-        return self._lists if n_places > self._n_kept else np.pad(self._lists, ((0, 0), (0, 1)))
-
-    def result(self) -> Neighbours:
-        """Return the neighbours among the tiles run so far: -1 and -infinity where a list is not full yet."""
-        return Neighbours(*ranked(self._lists, self._n_kept))
+def _count_terms(digits: Any, largest: Float64Array, unit: float) -> None:  # noqa: ANN401 - a struct of C
+    """Choose copies and steps of the products of terms, whose largest values are given: left ones, then right ones."""
+    for term in range(_N_TERMS):
+        left, right = largest[term], largest[_N_TERMS + term]
+        copies = max(1, int(np.ceil(left * right / (unit * _MOST_STEPS**2))))
+        step = left / _MOST_STEPS if left else 1.0
+        digits.copies[term], digits.left_steps[term] = copies, step
+        digits.right_steps[term] = copies * unit / step * (1 - 2.0**-40)  # pays for the roundings of quotients

@@ -1,6 +1,7 @@
 """A basis in which a few coordinates tell most of a cosine, and an order with near points side by side.
 
-Knows samples and estimates of work. Whatever it chooses, the neighbours are the same; only the time differs.
+Knows samples and estimates of work. Whatever it chooses, the neighbours are the same, to the bit; only the time
+differs. Products that grow with n are the library's own; what is left to BLAS are matrices of a sample's size.
 """
 
 from __future__ import annotations
@@ -33,58 +34,58 @@ _PAIR_WORK = 50.0
 _WORTH = 0.75  # of the plain pass; estimates are good within a quarter
 
 
-def choose_sketch(
-    vectors: Float32Array, packed: native_simd.PackedVectors, k: int, threads: int
-) -> native_simd.Sketch | None:
-    """Return sketches of unit vectors if a sample says that the pass is faster with them.
+def choose_sketch(packed: native_simd.PackedVectors, k: int, threads: int) -> native_simd.Sketch | None:
+    """Return sketches of vectors if a sample says that the pass is faster with them.
 
     Parameters
     ----------
-    vectors : ndarray of float32, shape (n, d)
     packed : PackedVectors
-        The same, packed with ``unit=True``.
+        Packed with ``unit=True``.
     k : int
         Neighbours that the pass will keep.
     threads : int
+        At least 1. Has no part in the choice.
     """
     digit_work = _DIGIT_WORK.get(native_simd.active_isa())
     if packed.n < _LEAST_POINTS or packed.d < _LEAST_DIMENSIONS or digit_work is None:
         return None
-    if _effective_dimensions(_unit_sample(vectors, packed.norms, _GLANCE_ROWS)) > packed.d / 2:
+    if _effective_dimensions(_sample(packed, _GLANCE_ROWS)) > packed.d / 2:
         return None
-    sample = _unit_sample(vectors, packed.norms, _SAMPLE_ROWS)
-    axes = leading_axes(sample, min(_MOST_COORDINATES, packed.d * 2 // 3))
-    shares = surviving_shares(sample @ axes.T, sample, k / packed.n)
+    sample = _sample(packed, _SAMPLE_ROWS)
+    axes = leading_axes(sample, min(_MOST_COORDINATES, packed.d * 2 // 3), threads)
+    shares = surviving_shares(native_simd.similarity(sample, axes, "dot", threads=threads), sample, k / packed.n)
     work = {h: digit_work * h / packed.d + _PAIR_WORK * share for h, share in shares.items()}
     h = min(work, key=lambda h: work[h])
     _LOG.info("sketches: coordinates=%d work=%.2f used=%s", h, work[h], work[h] <= _WORTH)
     if work[h] > _WORTH:
         return None
     coordinates = native_simd.project(packed, spread_evenly(axes[:h]), threads)
-    return native_simd.sketch(coordinates, order_by_nearness(coordinates), threads)
+    return native_simd.sketch(coordinates, order_by_nearness(coordinates, threads), threads)
 
 
-def _unit_sample(vectors: Float32Array, norms: NDArray[np.float64], n_rows: int) -> Float32Array:
-    rows = np.linspace(0, len(vectors) - 1, n_rows).astype(np.int64)
-    return np.asarray(vectors[rows] / norms[rows, None], np.float32)
+def _sample(packed: native_simd.PackedVectors, n_rows: int) -> Float32Array:
+    rows = np.linspace(0, packed.n - 1, n_rows).astype(np.int64)
+    panels = packed.panels.reshape(-1, packed.d, native_simd.LANES)
+    return np.ascontiguousarray(panels[rows // native_simd.LANES, :, rows % native_simd.LANES])
 
 
 def _effective_dimensions(sample: Float32Array) -> float:
     """Return in how many dimensions vectors at random would have cosines of this size."""
-    squares = np.square(sample @ sample.T)
+    squares = np.square(native_simd.similarity(sample, sample))
     n = len(sample)
     return float((n * n - n) / (squares.sum() - np.trace(squares)))
 
 
-def leading_axes(sample: Float32Array, n_axes: int) -> Float32Array:
+def leading_axes(sample: Float32Array, n_axes: int, threads: int = 1) -> Float32Array:
     """Return about the first principal axes ``(n_axes, d)``, without centring, by subspace iteration."""
-    start = np.random.default_rng(0).standard_normal((sample.shape[1], n_axes), np.float32)
-    axes = start
+    columns = np.ascontiguousarray(sample.T)
+    axes = np.random.default_rng(0).standard_normal((n_axes, len(columns)), np.float32)
     for _ in range(2):
-        axes = np.linalg.qr(sample.T @ (sample @ axes))[0]
-    values = sample @ axes
-    rotation = np.linalg.eigh(values.T @ values)[1][:, ::-1]  # by falling variance
-    return np.ascontiguousarray((axes @ rotation).T, np.float32)
+        values = native_simd.similarity(axes, sample, "dot", threads=threads)
+        axes = np.ascontiguousarray(np.linalg.qr(native_simd.similarity(columns, values, "dot", threads=threads))[0].T)
+    values = native_simd.similarity(axes, sample, "dot", threads=threads)
+    rotation = np.linalg.eigh(native_simd.similarity(values, values, "dot", threads=threads))[1][:, ::-1]
+    return np.ascontiguousarray(rotation.T @ axes, np.float32)  # by falling variance
 
 
 def surviving_shares(values: Float32Array, sample: Float32Array, share_kept: float) -> dict[int, float]:
@@ -124,19 +125,29 @@ def spread_evenly(axes: Float32Array) -> Float32Array:
     return np.asarray(mixing @ axes, np.float32)
 
 
-def order_by_nearness(coordinates: Coordinates) -> NDArray[np.int64]:
+def order_by_nearness(coordinates: Coordinates, threads: int = 1) -> NDArray[np.int64]:
     """Return the points by the nearest of some centres, each of which is followed by the one nearest to it."""
     values = coordinates.values
     n = len(values)
     n_centres = min(_MOST_CENTRES, 2 * int(np.sqrt(n)))
     centres = values[np.linspace(0, n - 1, n_centres).astype(np.int64)]
-    centres = centres / np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    centres /= np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), np.finfo(np.float32).tiny)
     place = np.empty(n_centres, np.int64)
-    place[_chain(centres @ centres.T)] = np.arange(n_centres)
+    place[_chain(native_simd.similarity(centres, centres, "dot", threads=threads))] = np.arange(n_centres)
     nearest = np.empty(n, np.int64)
+    packed = native_simd.pack(centres)
     for start in range(0, n, _SAMPLE_ROWS):
-        nearest[start : start + _SAMPLE_ROWS] = (values[start : start + _SAMPLE_ROWS] @ centres.T).argmax(axis=1)
+        rows = native_simd.pack(values[start : start + _SAMPLE_ROWS], threads=threads)
+        nearest[start : start + rows.n] = _products(rows, packed, threads).argmax(axis=1)
     return np.argsort(place[nearest], kind="stable")
+
+
+def _products(
+    a: native_simd.PackedVectors, b: native_simd.PackedVectors, threads: int
+) -> Float32Array:
+    out = np.empty((a.n, b.n), np.float32)
+    native_simd.pairwise(a, b, metric="dot", out=out, threads=threads)
+    return out
 
 
 def _chain(cosines: Float32Array) -> list[int]:

@@ -200,7 +200,7 @@ int32_t ns_merge_lists(uint64_t *lists, const uint64_t *others, int64_t n, int64
  * First the terms of each vector: 3 that go with left digits, then 3 that go with right ones. From their largest values
  * whoever calls chooses how many copies of each product there are, and the steps in which its terms are counted:
  * left_steps * right_steps <= copies * left_unit * right_unit, and no term is above 127 steps. */
-enum { NS_N_TERMS = 3, NS_MOST_GROUPS = 32768 };
+enum { NS_N_TERMS = 3, NS_MOST_COORDINATES = 4096, NS_MOST_GROUPS = 32768 };
 
 typedef struct {
     int64_t n, h, groups; /* of 4 digits; h and the copies fit in */

@@ -25,8 +25,9 @@ typedef struct {
                     const ns_sift_levels *levels, int32_t *found);
     /* *out = the inner product, NS_SUMS chains added by halves. */
     void (*estimate)(const float *a, const float *b, int64_t d, float *out);
-    /* out[c] = inner product of a[c] and b[c], in one chain each as in tile_dot, NS_CHAINS_AT_A_TIME of them. */
-    void (*chains)(const float *const *a, const float *const *b, int64_t d, float *out);
+    /* out[c] = inner product of rows i of a and j of b, in one chain as in tile_dot, where places[c] = i * NS_TILE_ROWS
+     * + j; for c below NS_CHAINS_AT_A_TIME. */
+    void (*chains)(const float *a, const float *b, int64_t d, const int32_t *places, float *out);
 } ns_sketch_kernels;
 
 enum { NS_SUMS = 64, NS_CHAINS_AT_A_TIME = 8 };
@@ -43,11 +44,16 @@ static inline __attribute__((always_inline)) void ns_estimate(const float *a, co
     *out = sums[0];
 }
 
-static inline __attribute__((always_inline)) void ns_chains(const float *const *a, const float *const *b, int64_t d,
-                                                            float *out) {
-    float sums[NS_CHAINS_AT_A_TIME] = {0};
+static inline __attribute__((always_inline)) void ns_chains(const float *a, const float *b, int64_t d,
+                                                            const int32_t *places, float *out) {
+    const float *x[NS_CHAINS_AT_A_TIME], *y[NS_CHAINS_AT_A_TIME];
+    float sums[NS_CHAINS_AT_A_TIME];
+    for (int c = 0; c < NS_CHAINS_AT_A_TIME; c++) {
+        x[c] = a + places[c] / NS_TILE_ROWS * d, y[c] = b + places[c] % NS_TILE_ROWS * d;
+        sums[c] = 0.0f;
+    }
     for (int64_t k = 0; k < d; k++)
-        for (int c = 0; c < NS_CHAINS_AT_A_TIME; c++) sums[c] = fmaf(a[c][k], b[c][k], sums[c]);
+        for (int c = 0; c < NS_CHAINS_AT_A_TIME; c++) sums[c] = fmaf(x[c][k], y[c][k], sums[c]);
     for (int c = 0; c < NS_CHAINS_AT_A_TIME; c++) out[c] = sums[c];
 }
 

@@ -62,7 +62,9 @@ static int64_t sift(const uint8_t *left, const int8_t *right, int64_t groups, co
 
 static void estimate(const float *a, const float *b, int64_t d, float *out) { ns_estimate(a, b, d, out); }
 
-static void chains(const float *const *a, const float *const *b, int64_t d, float *out) { ns_chains(a, b, d, out); }
+static void chains(const float *a, const float *b, int64_t d, const int32_t *places, float *out) {
+    ns_chains(a, b, d, places, out);
+}
 
 const ns_sketch_kernels ns_sketch_kernels_avx2 = {"avx2", sift, estimate, chains};
 #pragma GCC pop_options

@@ -12,6 +12,7 @@
 #include "index_histories.h"
 #include "lanes.h"
 #include "internal.h"
+#include "sketch.h"
 #include "operations.h"
 
 static int64_t n_compared, n_different;
@@ -134,6 +135,54 @@ static void compare_row_thresholds(const ns_kernels *kernels, int64_t n) {
         if (found == count) compare("row_at_least_either", got, expected, sizeof(int32_t) * (size_t)count);
     }
     free(row), free(thresholds), free(got), free(expected);
+}
+
+static int64_t sift(const ns_sketch_kernels *kernels, int64_t groups, const int64_t *n_panels, int32_t *found) {
+    const int64_t n_bytes[2] = {n_panels[0] * NS_LANES * groups * NS_GROUP, n_panels[1] * NS_LANES * groups * NS_GROUP};
+    uint8_t *left = allocate((size_t)n_bytes[0]);
+    int8_t *right = allocate((size_t)n_bytes[1]);
+    ns_sift_levels levels;
+    for (int64_t i = 0; i < n_bytes[0]; i++) left[i] = next_random() % 128;
+    for (int64_t i = 0; i < n_bytes[1]; i++) right[i] = (int8_t)((int)(next_random() % 255) - 127);
+    for (int i = 0; i < NS_TILE_ROWS; i++) {
+        levels.rows[i] = (int32_t)(groups * (next_random() % 40000));
+        levels.columns[i] = next_random() % 8 ? INT32_MAX : (int32_t)(groups * (next_random() % 20000));
+        levels.offsets[i] = (int32_t)(next_random() % 1000) - 500;
+    }
+    const int64_t count = kernels->sift(left, right, groups, n_panels, &levels, found);
+    free(left), free(right);
+    return count;
+}
+
+static void compare_sifts(const ns_sketch_kernels *kernels, int64_t groups, int64_t n_rows, int64_t n_columns) {
+    static int32_t found[NS_TILE_ROWS * NS_TILE_ROWS];
+    static int8_t got[NS_TILE_ROWS * NS_TILE_ROWS], expected[NS_TILE_ROWS * NS_TILE_ROWS];
+    const int64_t n_panels[2] = {n_rows, n_columns};
+    const uint64_t before = state;
+    memset(got, 0, sizeof got), memset(expected, 0, sizeof expected);
+    for (int64_t f = sift(kernels, groups, n_panels, found); f > 0; f--) got[found[f - 1]]++;
+    state = before;
+    for (int64_t f = sift(&ns_sketch_kernels_scalar, groups, n_panels, found); f > 0; f--) expected[found[f - 1]]++;
+    compare("sift", got, expected, sizeof got);
+}
+
+static void compare_single_products(const ns_sketch_kernels *kernels, int64_t d) {
+    float *a = random_floats(3 * d), *b = random_floats(3 * d);
+    float got[NS_CHAINS_AT_A_TIME + 1], expected[NS_CHAINS_AT_A_TIME + 1];
+    int32_t places[NS_CHAINS_AT_A_TIME];
+    for (int c = 0; c < NS_CHAINS_AT_A_TIME; c++) places[c] = c / 3 * NS_TILE_ROWS + c % 3;
+    kernels->chains(a, b, d, places, got), kernels->estimate(a, b, d, got + NS_CHAINS_AT_A_TIME);
+    ns_sketch_kernels_scalar.chains(a, b, d, places, expected);
+    ns_sketch_kernels_scalar.estimate(a, b, d, expected + NS_CHAINS_AT_A_TIME);
+    compare("chains and estimate", got, expected, sizeof got);
+    free(a), free(b);
+}
+
+static void compare_sketch_kernels(const ns_sketch_kernels *kernels) {
+    for (int64_t groups = 1; groups <= 97; groups++) compare_sifts(kernels, groups, 1 + groups % 3, 1 + groups % 4);
+    compare_sifts(kernels, 5, 12, 12);
+    for (int64_t d = 1; d <= 97; d++) compare_single_products(kernels, d);
+    for (int64_t d = 767; d <= 769; d++) compare_single_products(kernels, d);
 }
 
 static void compare_kernels(const ns_kernels *kernels) {
@@ -496,6 +545,21 @@ static void compare_operations(int32_t isa, int64_t n, int64_t d, int32_t thread
     }
 }
 
+static const operation *operation_of(const char *name) {
+    const operation *o = operations;
+    while (strcmp(o->name, name)) o++;
+    return o;
+}
+
+/* The lists of a pass by sketches are those of the other pass. */
+static void compare_sketched(int32_t isa, int64_t n, int64_t d, int32_t threads) {
+    const operation *sketched = operation_of("neighbours_sketched"), *plain = operation_of("neighbours");
+    workload got = prepare(sketched, n, d), expected = prepare(plain, n, d);
+    if (sketched->call(&got, isa, threads) != NS_OK || plain->call(&expected, NS_SCALAR, 1) != NS_OK) abort();
+    compare("neighbours_sketched: neighbours", got.out, expected.out, (size_t)got.n_out_bytes);
+    release(&got), release(&expected);
+}
+
 typedef struct {
     const operation *called;
     workload work;
@@ -559,6 +623,7 @@ int main(int n_arguments, char **arguments) {
         n_compared = 0;
         compare_callers(isa, 200, 5);
         compare_kernels(ns_table(isa));
+        compare_sketch_kernels(ns_sketch_table(isa));
         compare_pairwise(isa, 1, 1, 1, 1);
         compare_pairwise(isa, 17, 97, 33, 2);
         compare_pairwise(isa, 385, 193, 20, 4);
@@ -578,6 +643,8 @@ int main(int n_arguments, char **arguments) {
         compare_operations(isa, 1, 1, 1);
         compare_operations(isa, 17, 97, 2);
         compare_operations(isa, 385, 20, 4);
+        compare_sketched(isa, 17, 97, 2);
+        compare_sketched(isa, 577, 40, 4);
         refuse();
         printf("%s: %lld comparisons, %lld different\n", ns_isa_name(isa), (long long)n_compared,
                (long long)n_different);

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from guarded_memory import guarded, guarded_copy
-from kernel_library import LANES, TILE_ROWS, pack_pairs, pack_rows
+from kernel_library import CHAINS_AT_A_TIME, LANES, SKETCH_GROUP, TILE_ROWS, pack_pairs, pack_rows
 
 if TYPE_CHECKING:
     from kernel_library import Kernels
@@ -98,3 +98,46 @@ def check_row_thresholds(kernels: Kernels, scalar: Kernels, n: int, at: str) -> 
     for threshold in (-np.inf, 0.0, -0.0, 3.0, np.inf):
         found = kernels.row_at_least_either(row, thresholds, threshold)
         assert found.tolist() == scalar.row_at_least_either(row, thresholds, threshold).tolist()
+
+
+def check_sift(kernels: Kernels, groups: int, n_panels: tuple[int, int], *, extreme: bool = False) -> None:
+    """Against exact integers: which products reach the level of their row or of their column."""
+    rng = np.random.default_rng([groups, *n_panels, int(extreme)])
+    n_rows, n_columns = n_panels[0] * LANES, n_panels[1] * LANES
+    width = groups * SKETCH_GROUP
+    x = rng.choice([0, 127], (n_rows, width)) if extreme else rng.integers(0, 128, (n_rows, width))
+    y = rng.choice([-127, 127], (n_columns, width)) if extreme else rng.integers(-127, 128, (n_columns, width))
+    levels = np.full((3, TILE_ROWS), 2**31 - 1, np.int64)
+    levels[2, :n_columns] = -63 * y.sum(axis=1)
+    products = x @ y.T + levels[2, :n_columns]
+    levels[0, :n_rows] = np.sort(products, axis=1)[:, -2]  # a tie, and what is above
+    levels[1, :n_columns] = products.max(axis=0) + rng.integers(0, 2, n_columns)
+    levels[0, ::7], levels[1, ::9] = -(2**31), 2**31 - 1
+    passed = (products >= levels[0, :n_rows, None]) | (products >= levels[1, :n_columns])
+    i, j = np.nonzero(passed)
+    found = kernels.sift(
+        guarded_copy(_panels_of_groups(x).astype(np.uint8)),
+        guarded_copy(_panels_of_groups(y).astype(np.int8)),
+        groups,
+        guarded_copy(levels.astype(np.int32)),
+    )
+    np.testing.assert_array_equal(found, i * TILE_ROWS + j)
+
+
+def _panels_of_groups(digits: NDArray[np.int64]) -> NDArray[np.int64]:
+    n, width = digits.shape
+    return digits.reshape(n // LANES, LANES, width // SKETCH_GROUP, SKETCH_GROUP).transpose(0, 2, 1, 3).reshape(-1)
+
+
+def check_single_products(kernels: Kernels, scalar: Kernels, d: int, at: str) -> None:
+    """Both equal scalar; and the chains, the elements of a tile."""
+    rng = np.random.default_rng(d)
+    a, b = (guarded_copy(hostile_rows(rng, LANES, d), at=at) for _ in range(2))
+    i, j = rng.integers(0, LANES, (2, CHAINS_AT_A_TIME))
+    places = guarded_copy((i * TILE_ROWS + j).astype(np.int32), at=at)
+    chains = kernels.chains(a, b, places)
+    assert_same_bits(chains, scalar.chains(a, b, places))
+    tile = scalar.tile("tile_dot", pack_rows(a), pack_rows(b), d)
+    assert_same_bits(chains, tile[i, j])
+    x, y = guarded_copy(a[0], at=at), guarded_copy(b[0], at=at)
+    assert_same_bits(kernels.estimate(x, y), scalar.estimate(x, y))

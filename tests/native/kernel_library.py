@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 LANES = 16
 TILE_ROWS = 192
+SKETCH_GROUP, CHAINS_AT_A_TIME = 4, 8
 CODES = {"scalar": 0, "neon": 1, "avx2": 2, "avx512": 3}
 _HERE = Path(__file__).parent
 _NATIVE = _HERE.parents[1] / "native_simd"
@@ -45,6 +46,15 @@ class _Table(ctypes.Structure):
         ("vector_dot_of", ctypes.c_void_p),
         ("row_at_least_either", ctypes.c_void_p),
         ("quantized_dot", ctypes.c_void_p),
+    )
+
+
+class _SketchTable(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("sift", ctypes.c_void_p),
+        ("estimate", ctypes.c_void_p),
+        ("chains", ctypes.c_void_p),
     )
 
 
@@ -109,6 +119,14 @@ class Kernels:
     @property
     def lane_table(self) -> _LaneTable:
         return _LaneTable.in_dll(self.library, f"ns_lane_kernels_{self.isa}")
+
+    @property
+    def sketch_table(self) -> _SketchTable:
+        return _SketchTable.in_dll(self.library, f"ns_sketch_kernels_{self.isa}")
+
+    def has_sketch_kernels(self) -> bool:
+        """Return whether the CPU has the kernels of this set: those of AVX-512 need VNNI."""
+        return self.isa != "avx512" or bool(self.run(self.address("ns_vnni_available")))
 
     def is_available(self) -> bool:
         """Return what the library itself says about the CPU it runs on."""
@@ -176,6 +194,30 @@ class Kernels:
         found, floor = guarded(len(row), np.int32), guarded_copy(np.array([threshold], np.float32))
         count = self.run(self.table.row_at_least_either, row, thresholds, len(row), floor, found)
         return found[:count].copy()
+
+
+    def sift(
+        self, left: NDArray[np.uint8], right: NDArray[np.int8], groups: int, levels: NDArray[np.int32]
+    ) -> NDArray[np.int32]:
+        """Return the places that pass, ascending; levels: of rows, of columns, offsets of columns."""
+        n_panels = np.array([left.size, right.size]) // (groups * SKETCH_GROUP * LANES)
+        found = guarded(int(n_panels.prod()) * LANES * LANES, np.int32)
+        count = self.run(self.sketch_table.sift, left, right, groups, guarded_copy(n_panels), levels, found)
+        return np.sort(found[:count])
+
+    def estimate(self, a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the inner product of two vectors, in an array."""
+        out = guarded(1)
+        self.run(self.sketch_table.estimate, a, b, len(a), out)
+        return out
+
+    def chains(
+        self, a: NDArray[np.float32], b: NDArray[np.float32], places: NDArray[np.int32]
+    ) -> NDArray[np.float32]:
+        """Return the inner products of pairs of rows."""
+        out = guarded(len(places))
+        self.run(self.sketch_table.chains, a, b, a.shape[1], places, out)
+        return out
 
 
 def pack_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:

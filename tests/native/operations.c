@@ -98,6 +98,54 @@ static void lists_by_copy(workload *w) {
     if (ns_quantize(w->panels, w->n, w->d, w->words, w->scales, &w->error, 1) != NS_OK) abort();
 }
 
+static int64_t n_positions(const workload *w) { return n_panel_bytes(w) / w->d / 4; }
+
+/* Of the first coordinates of the unit vectors. Terms are at most about 1, which is 8 steps. */
+static void digits(workload *w) {
+    vectors(w);
+    const int64_t h = least(w->d, 24), n_copies = 40;
+    w->digits = (ns_digits){.n = w->n, .h = h, .groups = (h + 3 * n_copies + 3) / 4, .left_unit = 0x1p-5,
+                            .right_unit = 0x1p-6, .rounding = 0x1p-20};
+    for (int t = 0; t < NS_N_TERMS; t++) {
+        w->digits.copies[t] = n_copies;
+        w->digits.left_steps[t] = w->digits.right_steps[t] = 0.125; /* below the root of n_copies * 0x1p-11 */
+    }
+    w->coordinates = allocate(w->n * h * 4);
+    for (int64_t i = 0; i < w->n; i++)
+        for (int64_t k = 0; k < h; k++)
+            w->coordinates[i * h + k] = w->panels[i / NS_LANES * NS_LANES * w->d + k * NS_LANES + i % NS_LANES];
+    w->terms = allocate(w->n * 2 * NS_N_TERMS * 8);
+    w->order = allocate(w->n * 8);
+    for (int64_t i = 0; i < w->n; i++) w->order[i] = i;
+    w->offsets = allocate(n_positions(w) * 4);
+}
+
+static void panels_of_digits(workload *w) {
+    digits(w);
+    write_to(w, n_positions(w) * w->digits.groups * 8);
+}
+
+static void unpacked(workload *w) {
+    digits(w);
+    write_to(w, w->n * w->d * 4);
+}
+
+static int32_t sketch(workload *w, uint8_t *left, int8_t *right, int32_t threads) {
+    const int32_t status = ns_sketch_terms(&w->digits, w->coordinates, w->terms, threads);
+    return status != NS_OK ? status
+                           : ns_sketch_digits(&w->digits, w->coordinates, w->terms, w->order, left, right, w->offsets,
+                                              threads);
+}
+
+static void lists_by_sketch(workload *w) {
+    digits(w);
+    w->left = allocate(n_positions(w) * w->digits.groups * 4);
+    w->right = allocate(n_positions(w) * w->digits.groups * 4);
+    if (sketch(w, w->left, w->right, 1) != NS_OK) abort();
+    if (ns_unpack(w->panels, w->n, w->d, w->order, w->rows, 1) != NS_OK) abort();
+    write_to(w, w->n * N_PLACES * 8);
+}
+
 static void strengths(workload *w) {
     w->rates = uniform(w->n, 0.0f, 1.0f);
     times(w);
@@ -253,6 +301,13 @@ static int32_t list_first(workload *w, int32_t status) {
     ADD(neighbours, 600, 64, lists, \
         ns_neighbours(isa, NS_COSINE, &(ns_ranked_block){w->panels, NULL, w->n, 0, w->out}, NULL, w->d, 0, n_tiles(w), \
                       N_PLACES, threads)) \
+    ADD(sketch, 2048, 64, panels_of_digits, \
+        sketch(w, w->out, (int8_t *)w->out + n_positions(w) * w->digits.groups * 4, threads)) \
+    ADD(unpack, 2048, 64, unpacked, ns_unpack(w->panels, w->n, w->d, w->order, w->out, threads)) \
+    ADD(neighbours_sketched, 600, 64, lists_by_sketch, \
+        ns_neighbours_sketched(isa, &(ns_sketch){w->n, w->digits.groups, w->digits.left_unit * w->digits.right_unit, \
+                                                 w->left, w->right, w->offsets, w->order}, \
+                               w->rows, w->d, 0, n_tiles(w), w->out, N_PLACES, threads)) \
     ADD(top_k_one, 4096, 192, lists, search(w, isa, 1, threads)) \
     ADD(top_k_many, 2048, 192, lists, search(w, isa, 16, threads)) \
     ADD(quantize, 2048, 192, copy, ns_quantize(w->panels, w->n, w->d, w->out, w->scales, &w->error, threads)) \
@@ -294,6 +349,7 @@ workload prepare(const operation *o, int64_t n, int64_t d) {
 void release(workload *w) {
     void *arrays[] = {w->rows, w->panels, w->norms, w->words, w->scales, w->matrix, w->sums, w->counts, w->lists, w->rates,
                       w->times, w->fan_out, w->concepts, w->episodes, w->out};
+                      w->coordinates, w->terms, w->left, w->right, w->offsets, w->order, w->times, w->fan_out, w->out};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) free(arrays[i]);
     if (w->index) ns_index_destroy(w->index);
 }

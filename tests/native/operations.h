@@ -17,6 +17,13 @@ typedef struct {
     double error;
     float *matrix; /* n x n similarities; with sums and counts what a chain consumes */
     double *sums, *counts;
+    ns_digits digits; /* how coordinates become a sketch; then it, with terms */
+    float *coordinates;
+    double *terms;
+    uint8_t *left;
+    int8_t *right;
+    int32_t *offsets;
+    int64_t *order;
     uint64_t *lists; /* of neighbours: what an agglomeration starts from */
     float *rates;
     int64_t *times; /* of the bindings, or of the vectors */

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 X = np.random.default_rng(0).standard_normal((21, 5)).astype(np.float32)
 UNIT, RAW = native_simd.pack(X, unit=True), native_simd.pack(X)
 QUANTIZED = native_simd.quantize(UNIT)
+COORDINATES = native_simd.project(UNIT, np.eye(5, dtype=np.float32))
+SKETCH = native_simd.sketch(COORDINATES, np.arange(21))
 PACKS = [
     UNIT,
     RAW,
@@ -64,6 +66,14 @@ def block(first: int) -> native_simd.RankedBlock:
 
 def neighbour_lists() -> NDArray[np.uint64]:
     whole = native_simd.NeighbourPass(UNIT, 3)
+    whole.run()
+    return whole.lists
+
+
+def sketched_pass(
+    packed: native_simd.PackedVectors, sketch: native_simd.Sketch, k: int, threads: int
+) -> NDArray[np.uint64]:
+    whole = native_simd.SketchedPass(packed, sketch, k, threads)
     whole.run()
     return whole.lists
 
@@ -239,6 +249,49 @@ CALLS = {
         lambda: {"packed": UNIT, "words": QUANTIZED.words, "scales": QUANTIZED.scales, "error": QUANTIZED.error},
         aliases={"packed": "unit=True|words|scales"},
     ),
+    "project": Call(
+        native_simd.project,
+        lambda: {"packed": UNIT, "basis": np.eye(5, dtype=np.float32), "threads": 2},
+        aliases={"packed": "unit=True|basis"},
+    ),
+    "Coordinates": Call(
+        native_simd.Coordinates,
+        lambda: {"values": COORDINATES.values, "rounding": COORDINATES.rounding, "skew": COORDINATES.skew},
+    ),
+    "sketch": Call(
+        native_simd.sketch,
+        lambda: {"coordinates": COORDINATES, "order": np.arange(20, -1, -1), "threads": 2},
+        aliases={"coordinates": "order"},
+    ),
+    "sketch of any coordinates": Call(
+        lambda values, rounding, skew: native_simd.sketch(
+            native_simd.Coordinates(values, rounding, skew), np.arange(len(values))
+        ),
+        lambda: {"values": COORDINATES.values, "rounding": COORDINATES.rounding, "skew": COORDINATES.skew},
+        aliases={"values": "coordinates|len"},
+    ),
+    "Sketch": Call(
+        native_simd.Sketch,
+        lambda: {
+            "left": SKETCH.left,
+            "right": SKETCH.right,
+            "offsets": SKETCH.offsets,
+            "order": SKETCH.order,
+            "groups": SKETCH.groups,
+            "unit": SKETCH.unit,
+        },
+        aliases={"groups": "left|right", "order": "left|right|offsets"},
+    ),
+    "SketchedPass": Call(
+        sketched_pass, lambda: {"packed": UNIT, "sketch": SKETCH, "k": 3, "threads": 2}, aliases={"packed": "unit=True"}
+    ),
+    "SketchedPass of any digits": Call(
+        lambda left, right, offsets, unit: sketched_pass(
+            UNIT, native_simd.Sketch(left, right, offsets, SKETCH.order, SKETCH.groups, unit), 3, 2
+        ),
+        lambda: {"left": SKETCH.left, "right": SKETCH.right, "offsets": SKETCH.offsets, "unit": SKETCH.unit},
+    ),
+    "SketchedPass.run": Call(native_simd.SketchedPass(UNIT, SKETCH, 3).run, lambda: {"tiles": (0, 1), "threads": 1}),
     "batch_similarity": Call(
         native_simd.batch_similarity,
         lambda: {"query": X[0], "centroids": UNIT},

@@ -14,6 +14,8 @@ from kernel_checks import (
     check_quantized_dot,
     check_row_scans,
     check_row_thresholds,
+    check_sift,
+    check_single_products,
     check_tiles,
     check_transpose,
     check_vector_dot,
@@ -97,6 +99,34 @@ def test_binding_kernels_equal_scalar(avx512: Kernels, scalar: Kernels, check: C
 def test_epilogue_kernels_equal_scalar(avx512: Kernels, scalar: Kernels, check: Check, at: str) -> None:
     for n_panels in (1, 2, 12):
         check(avx512, scalar, n_panels, at)
+
+
+@pytest.fixture
+def sapphire_rapids(bochscpu: ModuleType, kernel_library: ctypes.CDLL, kernel_path: Path) -> Kernels:
+    return Kernels(kernel_library, "avx512", EmulatedCpu(bochscpu, kernel_path, "sapphire_rapids"))
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3, 17, 40])
+def test_digit_products_are_exact(sapphire_rapids: Kernels, groups: int) -> None:
+    assert sapphire_rapids.has_sketch_kernels()
+    for n_panels in ((1, 1), (1, 2), (2, 3)):
+        check_sift(sapphire_rapids, groups, n_panels)
+
+
+@pytest.mark.parametrize("d", [1, 15, 16, 17, 63, 64, 65, 129])
+def test_single_products_equal_scalar(sapphire_rapids: Kernels, scalar: Kernels, d: int) -> None:
+    check_single_products(sapphire_rapids, scalar, d, "end")
+
+
+def test_cpu_without_vnni_is_refused_its_kernel_and_would_trap(
+    bochscpu: ModuleType, kernel_library: ctypes.CDLL, kernel_path: Path
+) -> None:
+    kernels = Kernels(kernel_library, "avx512", EmulatedCpu(bochscpu, kernel_path, "skylake_x"))
+    assert kernels.is_available()
+    assert not kernels.has_sketch_kernels()
+    with pytest.raises(Trap) as trap:
+        check_sift(kernels, 1, (1, 1))
+    assert trap.value.vector == UNDEFINED_INSTRUCTION
 
 
 def test_cpu_with_avx512_is_recognised(avx512: Kernels) -> None:

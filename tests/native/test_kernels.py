@@ -13,6 +13,8 @@ from kernel_checks import (
     check_quantized_dot,
     check_row_scans,
     check_row_thresholds,
+    check_sift,
+    check_single_products,
     check_tiles,
     check_transpose,
     check_vector_dot,
@@ -64,6 +66,37 @@ def test_one_vector_with_panels_equals_scalar(simd: Kernels, scalar: Kernels, d:
 def test_integers_with_panels_equal_scalar(simd: Kernels, scalar: Kernels, n_pairs: int) -> None:
     for n_panels in (1, 2, 3, 4, 5, 11, 12):
         check_quantized_dot(simd, scalar, n_pairs, n_panels)
+
+
+@pytest.fixture
+def sieve(simd: Kernels) -> Kernels:
+    if not simd.has_sketch_kernels():
+        pytest.skip("this CPU has AVX-512 without VNNI: it takes the kernels of AVX2")
+    return simd
+
+
+@pytest.mark.parametrize("groups", [*range(1, 25), 48, 95, 96, 97, 192])
+def test_digit_products_are_exact(scalar: Kernels, sieve: Kernels, groups: int) -> None:
+    for kernels in (scalar, sieve):
+        for n_panels in ((1, 1), (1, 2), (2, 1), (3, 3)):
+            check_sift(kernels, groups, n_panels)
+            check_sift(kernels, groups, n_panels, extreme=True)
+
+
+def test_digit_products_of_a_whole_tile_are_exact(scalar: Kernels, sieve: Kernels) -> None:
+    for kernels in (scalar, sieve):
+        check_sift(kernels, 9, (12, 12))
+
+
+def test_digit_products_of_the_longest_sketch_are_exact(scalar: Kernels, sieve: Kernels) -> None:
+    for kernels in (scalar, sieve):
+        check_sift(kernels, 32_768, (1, 1), extreme=True)
+
+
+@pytest.mark.parametrize("at", ["start", "end"])
+@pytest.mark.parametrize("d", [*range(1, 98), 127, 128, 129, 767, 768, 769])
+def test_single_products_equal_scalar(sieve: Kernels, scalar: Kernels, d: int, at: str) -> None:
+    check_single_products(sieve, scalar, d, at)
 
 
 def test_one_vector_with_panels_equals_a_row_of_the_tile(scalar: Kernels) -> None:
