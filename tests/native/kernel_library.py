@@ -195,7 +195,6 @@ class Kernels:
         count = self.run(self.table.row_at_least_either, row, thresholds, len(row), floor, found)
         return found[:count].copy()
 
-
     def sift(
         self, left: NDArray[np.uint8], right: NDArray[np.int8], groups: int, levels: NDArray[np.int32]
     ) -> NDArray[np.int32]:
@@ -211,9 +210,7 @@ class Kernels:
         self.run(self.sketch_table.estimate, a, b, len(a), out)
         return out
 
-    def chains(
-        self, a: NDArray[np.float32], b: NDArray[np.float32], places: NDArray[np.int32]
-    ) -> NDArray[np.float32]:
+    def chains(self, a: NDArray[np.float32], b: NDArray[np.float32], places: NDArray[np.int32]) -> NDArray[np.float32]:
         """Return the inner products of pairs of rows."""
         out = guarded(len(places))
         self.run(self.sketch_table.chains, a, b, a.shape[1], places, out)

@@ -34,8 +34,8 @@ def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 def vectors(rng: np.random.Generator, n: int, d: int, kind: str) -> NDArray[np.float32]:
     """Return rows of many kinds, none of them zero, most with norms from 1e-20 to 1e20.
 
-    "close": around a few centres, down to a few roundings apart; "flat": in a plane, so that the digits of two axes have
-    all of them; "sparse": one large element, which digits cut off; "opposite": along one axis.
+    "close": around a few centres, down to a few roundings apart; "flat": in a plane, so that the digits of two axes
+    have all of them; "sparse": one large element, which digits cut off; "opposite": along one axis.
     """
     rows = rng.standard_normal((n, d)).astype(np.float32)
     if kind == "hostile":
@@ -183,7 +183,7 @@ def test_most_pairs_of_clusters_are_ruled_out_and_the_lists_the_same(isa: str, d
 
 
 def test_what_is_just_at_the_bound_is_listed(isa: str) -> None:
-    """A thousand points of an arc, each a few roundings from the next: entries and candidates differ by the last bit."""
+    """A thousand points of an arc, a few roundings apart: entries and candidates differ by their last bit."""
     turns = 0.5 + np.arange(1000) * 2e-7
     x = np.zeros((1000, 24), np.float32)
     x[:, 3], x[:, 17] = np.cos(turns), np.sin(turns)
