@@ -86,7 +86,7 @@ def given(divide: int, n: int, turns: int) -> list[Figure]:
 SUITE = Suite(
     "sketches",
     "Nearest neighbours by sketches",
-    "CPU seconds of all threads for the nearest-neighbour pass of linkage without a matrix: cosine, 32 candidates each. "
+    "CPU seconds of all threads for the nearest-neighbour pass of linkage without a matrix: cosine, 32 candidates. "
     "As chosen, with the sample, the basis and the digits, beside the plain pass of the same process; equal lists are "
     "asserted. 0 digits: the sample chose the plain pass.",
     {
