@@ -38,7 +38,7 @@ static void unpack_panel(void *context, int64_t panel) {
 int32_t ns_unpack(const float *panels, int64_t n, int64_t d, const int64_t *positions, float *rows, int32_t threads) {
     if (n < 0 || d < 1 || threads < 1) return NS_E_ARGUMENT;
     unpacking u = {panels, n, d, positions, rows};
-    return ns_parallel(unpack_panel, &u, (n + NS_LANES - 1) / NS_LANES, threads);
+    return ns_parallel(unpack_panel, &u, (n + NS_LANES - 1) / NS_LANES, 0.5 * NS_LANES * (double)d, threads);
 }
 
 typedef struct {
@@ -219,7 +219,7 @@ int32_t ns_neighbours_sketched(int32_t isa, const ns_sketch *sketch, const float
     pass p = {.kernels = kernels, .sketch_kernels = ns_sketch_table(isa), .sketch = sketch, .rows = rows, .d = d,
               .n_blocks = n_blocks, .first_tile = first_tile, .error = (float)(steps / (1.0 - steps)), .lists = lists,
               .width = width, .locks = locks, .panels = panels};
-    const int32_t status = ns_parallel(rank_item, &p, n_tiles, threads);
+    const int32_t status = ns_parallel(rank_item, &p, n_tiles, ns_tile_ns(sketch->n, sketch->n, d) / 2, threads);
     for (int64_t b = 0; b < n_blocks; b++) pthread_mutex_destroy(&locks[b]);
     free(locks), free(panels);
     return status;
