@@ -41,6 +41,21 @@ int32_t ns_unpack(const float *panels, int64_t n, int64_t d, const int64_t *posi
     return ns_parallel(unpack_panel, &u, (n + NS_LANES - 1) / NS_LANES, 0.5 * NS_LANES * (double)d, threads);
 }
 
+/* A tile's pairs that may enter a list: places i * NS_TILE_ROWS + j, and the cosines. */
+typedef struct {
+    int64_t n;
+    int32_t places[NS_TILE_ROWS * NS_TILE_ROWS];
+    float cosines[NS_TILE_ROWS * NS_TILE_ROWS];
+} survivors;
+
+/* What a thread works in: too much for its stack. */
+typedef struct {
+    _Alignas(64) float tile[NS_TILE_ROWS * NS_TILE_ROWS];
+    survivors found;
+    float *panels; /* of two blocks */
+    _Atomic int8_t is_taken;
+} desk;
+
 typedef struct {
     const ns_kernels *kernels;
     const ns_sketch_kernels *sketch_kernels;
@@ -51,14 +66,14 @@ typedef struct {
     uint64_t *lists;
     int64_t width;
     pthread_mutex_t *locks;
-    float *panels; /* of two blocks, for each thread; whose turn it is takes a place that is not taken */
-    _Atomic int8_t taken[MOST_THREADS];
+    desk *desks; /* as many as there are threads */
+    int32_t n_desks;
 } pass;
 
-static int take_place(pass *p) {
-    int place = 0;
-    while (atomic_exchange(&p->taken[place], 1)) place = (place + 1) % MOST_THREADS;
-    return place;
+static desk *take_desk(const pass *p) {
+    int32_t number = 0;
+    while (atomic_exchange(&p->desks[number].is_taken, 1)) number = (number + 1) % p->n_desks;
+    return &p->desks[number];
 }
 
 /* NS_TILE_ROWS positions, fewer in the last one; and below which similarity nothing enters their lists. */
@@ -75,13 +90,6 @@ static void read_block(const pass *p, int64_t number, block *b) {
     for (int64_t i = 0; i < b->n; i++) b->entries[i] = ns_least_listed(list_at(p, b->first + i), p->width);
     pthread_mutex_unlock(&p->locks[number]);
 }
-
-/* A tile's pairs that may enter a list: places i * NS_TILE_ROWS + j, and the cosines. */
-typedef struct {
-    int64_t n;
-    int32_t places[NS_TILE_ROWS * NS_TILE_ROWS];
-    float cosines[NS_TILE_ROWS * NS_TILE_ROWS];
-} survivors;
 
 /* No integer product below it belongs to a pair that would enter the list. */
 static int32_t threshold(const pass *p, float entry) {
@@ -148,17 +156,15 @@ static void pack_block(const pass *p, const block *b, float *panels) {
 }
 
 /* Where digits tell too little of a tile: all its cosines, in panels. */
-static void compute_whole(pass *p, const block *a, const block *b, survivors *s) {
-    _Alignas(64) float tile[NS_TILE_ROWS * NS_TILE_ROWS];
+static void compute_whole(const pass *p, const block *a, const block *b, desk *own) {
     int32_t columns[NS_TILE_ROWS];
-    const int turn = take_place(p);
-    float *x = p->panels + turn * 2 * NS_TILE_ROWS * p->d, *y = x + NS_TILE_ROWS * p->d;
+    float *x = own->panels, *y = x + NS_TILE_ROWS * p->d;
+    survivors *s = &own->found;
     pack_block(p, a, x), pack_block(p, b, y);
-    ns_similarity_tile(p->kernels, NS_COSINE, x, a->n, y, b->n, p->d, tile);
-    atomic_store(&p->taken[turn], 0);
+    ns_similarity_tile(p->kernels, NS_COSINE, x, a->n, y, b->n, p->d, own->tile);
     s->n = 0;
     for (int64_t i = 0; i < a->n; i++) {
-        const float *row = tile + i * NS_TILE_ROWS;
+        const float *row = own->tile + i * NS_TILE_ROWS;
         const int64_t n = p->kernels->row_at_least_either(row, b->entries, b->n, &a->entries[i], columns);
         for (int64_t f = 0; f < n; f++)
             if (is_pair(a, b, i, columns[f])) {
@@ -184,18 +190,20 @@ enum { DENSE = 8 }; /* one pair in so many: about where a tile of float32 costs 
 
 /* Diagonal by diagonal: those who are near in the order meet first, so that lists are good early. */
 static void rank_item(void *context, int64_t item) {
-    pass *p = context;
-    survivors s;
+    const pass *p = context;
+    desk *own = take_desk(p);
+    survivors *s = &own->found;
     block a, b;
     int64_t away, row;
     ns_triangle_place(p->n_blocks, p->first_tile + item, &away, &row);
     read_block(p, row, &a), read_block(p, row + away, &b);
-    sift(p, &a, &b, &s);
-    if (s.n > a.n * b.n / DENSE)
-        compute_whole(p, &a, &b, &s);
+    sift(p, &a, &b, s);
+    if (s->n > a.n * b.n / DENSE)
+        compute_whole(p, &a, &b, own);
     else
-        estimate(p, &a, &b, &s), compute(p, &a, &b, &s);
-    offer(p, &a, &b, &s);
+        estimate(p, &a, &b, s), compute(p, &a, &b, s);
+    offer(p, &a, &b, s);
+    atomic_store(&own->is_taken, 0);
 }
 
 int32_t ns_neighbours_sketched(int32_t isa, const ns_sketch *sketch, const float *rows, int64_t d, int64_t first_tile,
@@ -209,18 +217,23 @@ int32_t ns_neighbours_sketched(int32_t isa, const ns_sketch *sketch, const float
         return NS_E_ARGUMENT;
     if (threads > MOST_THREADS) threads = MOST_THREADS;
     pthread_mutex_t *locks = malloc(sizeof *locks * (size_t)(n_blocks + 1));
+    desk *desks = aligned_alloc(64, sizeof *desks * (size_t)threads);
     float *panels = aligned_alloc(64, sizeof(float) * 2 * NS_TILE_ROWS * (size_t)(d * threads));
-    if (!locks || !panels) {
-        free(locks), free(panels);
+    if (!locks || !desks || !panels) {
+        free(locks), free(desks), free(panels);
         return NS_E_MEMORY;
+    }
+    for (int32_t t = 0; t < threads; t++) {
+        desks[t].panels = panels + t * 2 * NS_TILE_ROWS * d;
+        atomic_init(&desks[t].is_taken, 0);
     }
     for (int64_t b = 0; b < n_blocks; b++) locks[b] = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
     const double steps = ((double)d + 16.0) * 0x1p-24;
     pass p = {.kernels = kernels, .sketch_kernels = ns_sketch_table(isa), .sketch = sketch, .rows = rows, .d = d,
               .n_blocks = n_blocks, .first_tile = first_tile, .error = (float)(steps / (1.0 - steps)), .lists = lists,
-              .width = width, .locks = locks, .panels = panels};
+              .width = width, .locks = locks, .desks = desks, .n_desks = threads};
     const int32_t status = ns_parallel(rank_item, &p, n_tiles, ns_tile_ns(sketch->n, sketch->n, d) / 2, threads);
     for (int64_t b = 0; b < n_blocks; b++) pthread_mutex_destroy(&locks[b]);
-    free(locks), free(panels);
+    free(locks), free(desks), free(panels);
     return status;
 }
