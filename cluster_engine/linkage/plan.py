@@ -55,7 +55,8 @@ class Plan:
     memory_bytes : int
         Peak beyond the vectors.
     seconds : float
-        Expected; from a measurement of this machine's multiplications just now, good within a factor of about 2.
+        Expected; from a measurement of this machine's multiplications just now, good within a factor of about 2;
+        vectors with structure may take a third of it (``docs/below-the-floor.md``).
     reason : str
         Why this path; and where it takes more than ten minutes, how long `approximate_linkage` would.
     """

@@ -5,7 +5,7 @@
  * argument. "Panels" are 16 vectors interleaved dimension by dimension: element k of vector v is
  * panels[(v / 16) * 16 * d + k * 16 + v % 16]; lanes past the last vector are zero. */
 
-enum { NS_ABI = 10 }; /* goes up with every change of this file that the typed layer depends on */
+enum { NS_ABI = 11 }; /* goes up with every change of this file that the typed layer depends on */
 
 enum {
     NS_OK = 0,

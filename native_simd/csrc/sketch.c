@@ -60,10 +60,14 @@ static int is_basis(const ns_digits *c) {
            c->skew >= 0.0 && c->skew <= 1.0;
 }
 
+static int64_t n_panels(const ns_digits *c) { return (c->n + NS_LANES - 1) / NS_LANES; }
+
+static double panel_ns(const ns_digits *c) { return 4.0 * NS_LANES * (double)c->h; }
+
 int32_t ns_sketch_terms(const ns_digits *digits, const float *z, double *terms, int32_t threads) {
     if (!is_basis(digits) || threads < 1) return NS_E_ARGUMENT;
     encoding e = {.digits = digits, .z = z, .terms = terms};
-    return ns_parallel(terms_item, &e, (digits->n + NS_LANES - 1) / NS_LANES, 4.0 * NS_LANES * (double)digits->h, threads);
+    return ns_parallel(terms_item, &e, n_panels(digits), panel_ns(digits), threads);
 }
 
 static void digits_item(void *context, int64_t panel) {
@@ -104,5 +108,5 @@ int32_t ns_sketch_digits(const ns_digits *digits, const float *z, const double *
     for (int t = 0; t < NS_N_TERMS; t++) width += digits->copies[t];
     if (width > NS_GROUP * digits->groups) return NS_E_ARGUMENT;
     encoding e = {digits, z, (double *)terms, order, left, right, offsets};
-    return ns_parallel(digits_item, &e, (digits->n + NS_LANES - 1) / NS_LANES, 4.0 * NS_LANES * (double)digits->h, threads);
+    return ns_parallel(digits_item, &e, n_panels(digits), panel_ns(digits), threads);
 }

@@ -348,8 +348,8 @@ workload prepare(const operation *o, int64_t n, int64_t d) {
 
 void release(workload *w) {
     void *arrays[] = {w->rows, w->panels, w->norms, w->words, w->scales, w->matrix, w->sums, w->counts, w->lists, w->rates,
-                      w->times, w->fan_out, w->concepts, w->episodes, w->out};
-                      w->coordinates, w->terms, w->left, w->right, w->offsets, w->order, w->times, w->fan_out, w->out};
+                      w->coordinates, w->terms, w->left, w->right, w->offsets, w->order, w->times, w->fan_out,
+                      w->concepts, w->episodes, w->out};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) free(arrays[i]);
     if (w->index) ns_index_destroy(w->index);
 }
