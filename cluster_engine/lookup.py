@@ -161,6 +161,9 @@ def _as_vector(value: object, where: str) -> NDArray[np.float64]:
         raise InputError(f"{where}: not a vector: {error}") from error
     if vector.ndim != 1:
         raise InputError(f"{where}: not a vector but {type(value).__name__}")
+    bad = np.flatnonzero(~np.isfinite(vector))
+    if len(bad):
+        raise InputError(f"{where}: element {bad[0]} is {vector[bad[0]]}, not a finite number")
     return vector
 
 
