@@ -277,7 +277,12 @@ class TestSearch:
         path = tmp_path / "rows.parquet"
         vectors = pa.array([[1.0, 0.0], None, [1.0, None]], pa.list_(pa.float32()))
         pq.write_table(pa.table({"vector": vectors, "text": ["a", "b", "c"]}), path)
-        for row, words in ((-1, "no row -1; it has 3 rows"), (3, "no row 3"), (1, "row 1"), (2, "row 2, column 'vector': element 1 is nan")):
+        for row, words in (
+            (-1, "no row -1; it has 3 rows"),
+            (3, "no row 3"),
+            (1, "row 1"),
+            (2, "row 2, column 'vector': element 1 is nan"),
+        ):
             code, text = refusal(capsys, "search", "--store", store, "--query-row", path, row)
             assert (code, words in text) == (3, True), text
         for column, words in (("vektor", "did you mean 'vector'"), ("text", "row 0")):
