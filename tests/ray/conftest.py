@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,6 +26,14 @@ def ray_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.delenv("RAY_AUTH_MODE", raising=False)
         patch.delenv("RAY_ADDRESS", raising=False)
         yield home
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> Iterator[None]:
+    """Let children hear Ctrl-C, also where a shell started the tests in the background and so ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="module")
