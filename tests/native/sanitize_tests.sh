@@ -7,7 +7,7 @@
 # frees would hide ours; the driver (sanitize.sh) looks for them. Left out: tests on an emulated CPU, where the
 # instrumentation cannot run, and those that build something of their own.
 set -euo pipefail
-python=$1
+python=$(realpath -s "$1") # of the virtual environment, so its links stay
 shift
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 folder=$(mktemp -d)
