@@ -59,6 +59,14 @@ def _cpu_model() -> str:
     return f"{known['model name']} (family {known['cpu family']}, model {known['model']})"
 
 
+def embeddings_path() -> Path:
+    """Return the file of float32 embeddings, shape (n, d), that the environment variable EMBEDDINGS names."""
+    path = os.environ.get("EMBEDDINGS")
+    if not path:
+        raise SystemExit("set EMBEDDINGS to a .npy file of float32 embeddings, shape (n, d)")
+    return Path(path).resolve()
+
+
 def _commit() -> str:
     name = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
     changes = ["git", "status", "--porcelain", "--", "cluster_engine", "native_simd"]

@@ -47,6 +47,16 @@ def scipy_alone(X: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.asarray(hierarchy.linkage(X, "average", "cosine"))
 
 
+def cone(n: int, d: int, seed: int) -> NDArray[np.float32]:
+    """Return a blob and ever farther outliers, each joining all that came before it: hard for reciprocal pairs."""
+    rng = np.random.default_rng(seed)
+    angles = np.concatenate((np.full(n // 2, 0.02), np.geomspace(0.05, 1.5, n - n // 2)))[:, np.newaxis]
+    away = rng.standard_normal((n, d))
+    away[:, 0] = 0
+    away /= np.linalg.norm(away, axis=1, keepdims=True)
+    return np.asarray(np.cos(angles) * np.eye(1, d) + np.sin(angles) * away, np.float32)
+
+
 def condensed_distances(X: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return condensed float64 cosine distances, filled from blocks of a float32 matrix product."""
     n = len(X)
@@ -75,7 +85,7 @@ def scikit_learn(X: NDArray[np.float32]) -> NDArray[np.float64]:
     return z
 
 
-DATA = {"mixture": mixture, "iid": iid}
+DATA = {"mixture": mixture, "iid": iid, "cone": cone}
 CONTENDERS: dict[str, Contender] = {
     "engine": engine,
     "sgemm+fastcluster": sgemm_fastcluster,

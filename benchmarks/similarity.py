@@ -21,7 +21,10 @@ from benchmarks import floors
 from benchmarks.contest import in_process, take_turns, timed
 from benchmarks.figures import Figure, of_turns
 from benchmarks.machine import environment, n_cpus, vector_isas
+from benchmarks.peers import DATA
 from benchmarks.suite import Part, Suite
+from cluster_engine.linkage.basis import choose_sketch
+from cluster_engine.linkage.lists import nearest_lists
 from native_simd.isa import active_code, lib
 
 if TYPE_CHECKING:
@@ -82,17 +85,23 @@ def pairs(divide: int) -> list[Figure]:
     return _of_each_isa("contest_pairs", n_cpus(), {"n": n}, work)
 
 
-def contest_neighbours(threads: int, n: int) -> dict[str, list[float]]:
-    """Find the nearest of each row; the triangle is what the pass must compute."""
-    x = unit_vectors(n, 1)
+def contest_neighbours(threads: int, n: int, data: str) -> dict[str, list[float]]:
+    """Find the nearest of each row; the triangle is what the pass must compute unless sketches rule pairs out."""
+    x = DATA[data](n, _D, 1)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
     packed, index = native_simd.pack(x, unit=True), _faiss_index(x, threads)
     brute = NearestNeighbors(n_neighbors=_K, algorithm="brute", metric="euclidean", n_jobs=threads).fit(x)
+
+    def as_linkage_does() -> None:
+        nearest_lists(packed, "cosine", _K, sketch=choose_sketch(packed, _K, threads), threads=threads)
+
     ours, theirs = native_simd.neighbours(packed, _K - 1, threads=threads).similarities, index.search(x, _K)[0]
     assert np.abs(ours - theirs[:, 1:]).max() < _TRUST  # faiss finds each row itself first
     return {
         **take_turns(
             {
                 "engine": timed(lambda: native_simd.neighbours(packed, _K, threads=threads)),
+                "as linkage does": timed(as_linkage_does),
                 "triangle": floors.triangle(packed, threads),
                 "faiss": timed(lambda: index.search(x, _K)),
             },
@@ -105,7 +114,11 @@ def contest_neighbours(threads: int, n: int) -> dict[str, list[float]]:
 def neighbours(divide: int) -> list[Figure]:
     n = 20_000 // divide
     work = {"flop": n * (n + 1) * _D, "n_bytes": 4 * n * _D + 8 * n * (_K + 1)}
-    return _of_each_isa("contest_neighbours", n_cpus(), {"n": n, "k": _K}, work)
+    return [
+        figure
+        for data in ("iid", "mixture")
+        for figure in _of_each_isa("contest_neighbours", n_cpus(), {"n": n, "data": data}, work, n=n, data=data)
+    ]
 
 
 def contest_batch(threads: int, n: int) -> dict[str, list[float]]:
@@ -160,9 +173,10 @@ def _products(x: NDArray[np.float32], queries: NDArray[np.float32], threads: int
     return products | (single if threads == 1 else {})
 
 
-def searches(divide: int, m: int, turns: tuple[int, int]) -> list[Figure]:
+def searches(divide: int, m: int, turns: Mapping[int, int]) -> list[Figure]:
+    """Search for as many queries at once as the keys of `turns` say, that many times."""
     figures, m = [], m // divide
-    for n_queries, n_turns in zip((1, 64), turns, strict=True):
+    for n_queries, n_turns in turns.items():
         work = {"flop": 2 * n_queries * m * _D, "n_bytes": 4 * (m + n_queries) * _D}
         for threads in _threads():
             row = {"queries": n_queries, "m": m}
@@ -171,7 +185,7 @@ def searches(divide: int, m: int, turns: tuple[int, int]) -> list[Figure]:
 
 
 def _of_each_isa(
-    function: str, threads: int, row: Mapping[str, int], work: Mapping[str, int], **arguments: int
+    function: str, threads: int, row: Mapping[str, int | str], work: Mapping[str, int], **arguments: int | str
 ) -> list[Figure]:
     return [
         of_turns({**row, "ISA": isa, "threads": threads}, contender, turns_s, **work)
@@ -180,7 +194,7 @@ def _of_each_isa(
     ]
 
 
-def _ask(function: str, isa: str, threads: int, **arguments: int) -> dict[str, Any]:
+def _ask(function: str, isa: str, threads: int, **arguments: int | str) -> dict[str, Any]:
     told: dict[str, Any] = {"threads": threads, **arguments}
     return in_process(f"benchmarks.similarity:{function}", environment(isa, threads), **told)
 
@@ -200,7 +214,7 @@ def _faiss_index(x: NDArray[np.float32], threads: int) -> faiss.IndexFlatIP:
     return index
 
 
-def _search(m: int, turns: tuple[int, int]) -> Part:
+def _search(m: int, turns: Mapping[int, int]) -> Part:
     measure: Callable[[int], list[Figure]] = partial(searches, m=m, turns=turns)
     bound = "; 0.85x of reading alone" if _out_of_cache(m) else ""
     return Part(f"The best {_BEST} of {m:,} vectors (marks: 1x of every peer{bound})", measure, "GB/s")
@@ -221,13 +235,14 @@ SUITE = Suite(
             f"The nearest {_K} of each row (marks: 4x of faiss, 0.8x of the triangle)",
             neighbours,
             "GFLOP/s",
-            "The triangle is each pair computed once by the same kernels, and never looked at.",
+            "The triangle is each pair computed once by the same kernels, and never looked at. Linkage samples first "
+            "whether sketches pay; they do for a mixture.",
         ),
         "batch": Part("One query with n vectors, called from C (marks: 16 in 1 us, 8x of scalar)", batches, "GFLOP/s"),
-        "search 1000": _search(1_000, (11, 11)),
-        "search 10000": _search(10_000, (11, 5)),
-        "search 100000": _search(100_000, (11, 3)),
-        "search 1000000": _search(1_000_000, (5, 3)),
+        "search 1000": _search(1_000, {1: 11, 64: 11}),
+        "search 10000": _search(10_000, {1: 11, 64: 5}),
+        "search 100000": _search(100_000, {1: 11, 64: 3}),
+        "search 1000000": _search(1_000_000, {1: 5}),
     },
 )
 

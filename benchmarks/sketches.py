@@ -6,10 +6,8 @@ EMBEDDINGS names: ``EMBEDDINGS=embeddings.npy python -m benchmarks.sketches --pa
 
 from __future__ import annotations
 
-import os
 import time
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +16,7 @@ import native_simd
 from benchmarks.contest import in_process
 from benchmarks.figures import Figure, of_turns
 from benchmarks.linkage import stored
-from benchmarks.machine import environment, n_cpus, vector_isas
+from benchmarks.machine import embeddings_path, environment, n_cpus, vector_isas
 from benchmarks.suite import Part, Suite
 from cluster_engine.linkage.basis import choose_sketch
 from cluster_engine.linkage.lists import N_NEIGHBOURS, nearest_lists
@@ -77,10 +75,8 @@ def generated(divide: int, n: int, data: tuple[str, ...], turns: int) -> list[Fi
 
 def given(divide: int, n: int, turns: int) -> list[Figure]:
     """Embeddings from the file that EMBEDDINGS names."""
-    path = os.environ.get("EMBEDDINGS")
-    if not path:
-        raise SystemExit("set EMBEDDINGS to a .npy file of float32 embeddings, shape (n, d)")
-    return _beside(Path(path).stem, str(Path(path).resolve()), n // divide, turns)
+    path = embeddings_path()
+    return _beside(path.stem, str(path), n // divide, turns)
 
 
 SUITE = Suite(

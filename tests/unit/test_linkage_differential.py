@@ -1,7 +1,7 @@
 """Ten thousand small trees against SciPy and against greedy merging replayed: structure, ties, outliers, both ways.
 
-Each case has a number that decides everything about it, so a failure is made again by its number alone. Two thirds leave
-no choice within the errors, so SciPy's tree is the only one; the others must still be greedy.
+Each case has a number that decides everything about it, so a failure is made again by its number alone. Two thirds
+leave no choice within the errors, so SciPy's tree is the only one; the others must still be greedy.
 """
 
 from __future__ import annotations
@@ -123,9 +123,9 @@ def joined(method: str, x: Rows, y: Rows, joint: float, sizes: tuple[float, floa
     a, b, c = sizes
     match method:
         case "average":
-            return (a * x + b * y) / (a + b)
+            return np.asarray((a * x + b * y) / (a + b))
         case "weighted":
-            return (x + y) / 2
+            return np.asarray((x + y) / 2)
         case "complete":
             return np.maximum(x, y)
         case "single":
