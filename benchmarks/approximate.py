@@ -31,14 +31,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _DEMO = Path(__file__).parents[1] / "demo" / "episodes.parquet"
-_D = 768
 _SHARES = (0.01, 0.05, 0.2, 0.5)  # of the points: so many groups
 
 
-def vectors_of(data: str, n: int) -> Array:
+def vectors_of(data: str, n: int, d: int = 768) -> Array:
     """Return n of the vectors of this name, or all if there are fewer; of a file, evenly spread."""
     if data in DATA:
-        return DATA[data](n, _D, 1)
+        return DATA[data](n, d, 1)
     if data == "text":
         vectors = np.array(pq.read_table(_DEMO, columns=["vector"])["vector"].to_pylist(), np.float32)
     else:
@@ -75,12 +74,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("data", help=f"{', '.join(DATA)}, text, or a file")
     parser.add_argument("n", type=int)
+    parser.add_argument("--dimension", type=int, default=768, help="of generated data")
     parser.add_argument("--epsilon", type=float, nargs="+", default=[0.05])
     parser.add_argument("--repetitions", type=int, nargs="+", default=[16])
     parser.add_argument("--no-exact", action="store_true")
     parser.add_argument("--noise", type=float)
     chosen = parser.parse_args()
-    X = vectors_of(chosen.data, chosen.n)
+    X = vectors_of(chosen.data, chosen.n, chosen.dimension)
     print(f"{chosen.data} {len(X):,} x {X.shape[1]}")
     exact = None if chosen.no_exact else timed("exact", partial(ce.linkage, X))
     if chosen.noise is not None and exact is not None:
