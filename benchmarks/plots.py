@@ -30,7 +30,7 @@ _STYLES = {
     "scikit-learn": ("#E69F00", "^", "-"),
     "scipy": ("#D55E00", "D", "-"),
 }
-_SIZES = ("1000", "5000", "10000", "20000")
+_SIZES = (*(f"linkage/{n}" for n in (1_000, 5_000, 10_000, 20_000)), "large/40000", "large/100000")
 _DATA = {"mixture": "hierarchical mixture", "iid": "i.i.d. normal"}
 _MARKERS = "osD^vP*X<>"
 _NAMES = {"scipy": "SciPy", "avx2": "AVX2", "avx512": "AVX-512"}
@@ -38,7 +38,7 @@ _NAMES = {"scipy": "SciPy", "avx2": "AVX2", "avx512": "AVX-512"}
 _KERNELS: list[tuple[str, dict[str, str | int], str]] = [
     ("kernels/tiles", {"tile": "4096 x 4096"}, "tile of pairs, 1 thread"),
     ("similarity/pairs", {}, "all pairs, written"),
-    ("similarity/neighbours", {}, "nearest 32 of each row"),
+    ("similarity/neighbours", {"data": "iid"}, "nearest 32 of each row"),
     ("similarity/search 100000", {"queries": 64, "threads": 2}, "64 queries in 100,000"),
     ("similarity/search 100000", {"queries": 1, "threads": 2}, "1 query in 100,000"),
     ("similarity/batch", {"n": 1_024}, "1 query, 1,024 in cache, 1 thread"),
@@ -120,20 +120,24 @@ def _curves(parts: list[dict[str, Any]], data: str) -> dict[str, list[Figure]]:
 def _against_n(known: dict[str, Any], title: str, label: str, *, memory: bool = False) -> Canvas:
     """Draw the time on both kinds of data, or the memory, which does not depend on the kind, on one."""
     kinds = ("mixture",) if memory else tuple(_DATA)
-    parts = [known[key] for n in _SIZES if (key := f"linkage/{n}") in known]
+    parts = [known[key] for key in _SIZES if key in known]
     canvas = _canvas(3 + 4 * len(kinds))
     for axes, data in zip(canvas.subplots(1, len(kinds), sharey=True, squeeze=False)[0], kinds, strict=True):
-        for name, figures in _curves(parts, data).items():
+        curves = _curves(parts, data)
+        for name, figures in curves.items():
             colour, marker, line = _STYLES[name]
-            n = np.array([int(f.row["n"]) for f in figures])
+            n = [int(f.row["n"]) for f in figures]
             y = [1e-9 * (f.peak_bytes or 0) if memory else f.median_s for f in figures]
             shown = _NAMES.get(name, name.replace("avx512", "AVX-512").replace("avx2", "AVX2"))
             axes.loglog(n, y, color=colour, marker=marker, linestyle=line, label=shown, markersize=5)
+        sizes = sorted({int(f.row["n"]) for figures in curves.values() for f in figures})
         if memory:
-            axes.loglog(n, 4e-9 * n**2.0, color="0.5", linestyle=":", label="4 n² bytes")
+            axes.loglog(
+                sizes, 4e-9 * np.square(sizes, dtype=np.float64), color="0.5", linestyle=":", label="4 n² bytes"
+            )
         axes.set_title(_DATA[data], fontsize=10)
         axes.set_xlabel("n")
-        axes.set_xticks(n, [f"{value:,}" for value in n])
+        axes.set_xticks(sizes, [f"{n:,}" for n in sizes], rotation=30)
         axes.yaxis.set_major_formatter("{x:g}")
         axes.minorticks_off()
         axes.grid(color="0.9")
