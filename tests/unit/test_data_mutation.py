@@ -1,44 +1,29 @@
 """Damaged files end in a typed error or in sound episodes, never in a crash, a hang or another exception.
 
-Run as a script, this file is the child process: a crash of the reader must not take the test runner with it.
+Run as a script, this file is the child process.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import random
-import resource
-import subprocess
-import sys
 import tempfile
-from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from mutation import child_outcomes, mutate, report_outcomes
 
 from cluster_engine.data.reading import read_episodes
 from cluster_engine.errors import InputError
 
-N_MUTANTS = int(os.environ.get("CLUSTER_ENGINE_MUTANTS", "300"))
-SEED = int(os.environ.get("CLUSTER_ENGINE_MUTANT_SEED", "0"))
-TIMEOUT_S = 30 + N_MUTANTS // 10
+if TYPE_CHECKING:
+    import random
 
 
 def test_damaged_files_never_crash_the_reader() -> None:
-    child = subprocess.run(
-        [sys.executable, "-W", "error", "-X", "faulthandler", __file__],
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
-    assert child.returncode == 0, f"last mutant {child.stdout.splitlines()[-1:]}\n{child.stderr[-4000:]}"
-    outcomes = json.loads(child.stdout.splitlines()[-1])
-    assert sum(outcomes.values()) == N_MUTANTS
+    outcomes = child_outcomes(__file__)
     assert {"EpisodeFileError", "episodes"} <= set(outcomes) <= {"EpisodeFileError", "SchemaError", "episodes"}
 
 
@@ -74,24 +59,6 @@ def seed_files(folder: Path) -> list[bytes]:
     return seeds
 
 
-def mutate(data: bytes, rng: random.Random) -> bytes:
-    mutant = bytearray(data)
-    kind = rng.choice(("flip", "flip", "flip metadata", "truncate", "fill", "repeat"))
-    if kind == "truncate":
-        return bytes(mutant[: rng.randrange(len(mutant))])
-    start = rng.randrange(len(mutant))
-    size = rng.choice((1, 4, 8, 64))
-    if kind == "fill":
-        mutant[start : start + size] = rng.choice((b"\x00", b"\xff", b"\x7f")) * size
-    elif kind == "repeat":
-        mutant[start:start] = mutant[start : start + size]
-    else:
-        lowest = 2 * len(mutant) // 3 if kind == "flip metadata" else 0
-        for _ in range(rng.choice((1, 1, 2, 8))):
-            mutant[rng.randrange(lowest, len(mutant))] ^= 1 << rng.randrange(8)
-    return bytes(mutant)
-
-
 def read(path: Path) -> str:
     try:
         episodes, quarantine = read_episodes(path)
@@ -105,20 +72,18 @@ def read(path: Path) -> str:
 
 
 def main() -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))  # a lying size fails here instead of filling the machine
-    rng = random.Random(SEED)
-    outcomes: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "mutant.parquet")
         seeds = seed_files(Path(folder))
         for seed in seeds:
             path.write_bytes(seed)
             assert read(path) == "episodes"
-        for number in range(N_MUTANTS):
-            print("mutant", number, flush=True)  # noqa: T201 says which one when the process dies
+
+        def outcome(number: int, rng: random.Random) -> str:
             path.write_bytes(mutate(seeds[number % len(seeds)], rng))
-            outcomes[read(path)] += 1
-    print(json.dumps(outcomes))  # noqa: T201 the result
+            return read(path)
+
+        report_outcomes(outcome)
 
 
 if __name__ == "__main__":
