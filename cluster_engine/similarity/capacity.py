@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _CGROUP_V2 = Path("/sys/fs/cgroup")
-_GIB = 1 << 30
+_UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
 def available_bytes(cgroup: Path = _CGROUP_V2) -> int:
@@ -37,14 +37,19 @@ def available_bytes(cgroup: Path = _CGROUP_V2) -> int:
 
 
 def format_bytes(n_bytes: int) -> str:
-    """Return a size as people read it, with the exact count.
+    """Return a size as people read it, in the largest unit that it reaches, with the exact count.
 
     Examples
     --------
     >>> format_bytes(3 * 2**29)
     '1.50 GiB (1,610,612,736 bytes)'
+    >>> format_bytes(1000)
+    '1,000 bytes'
     """
-    return f"{n_bytes / _GIB:.2f} GiB ({n_bytes:,} bytes)"
+    for unit_bytes, unit in _UNITS:
+        if n_bytes >= unit_bytes:
+            return f"{n_bytes / unit_bytes:.2f} {unit} ({n_bytes:,} bytes)"
+    return f"{n_bytes:,} bytes"
 
 
 def largest_fitting(need_bytes: Callable[[int], int], limit_bytes: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -43,8 +44,20 @@ def test_refusal_names_the_bytes(n: int, limit: int) -> None:
 
 
 def test_sizes_are_exact() -> None:
-    assert format_bytes(0) == "0.00 GiB (0 bytes)"
+    assert format_bytes(0) == "0 bytes"
     assert format_bytes(40 * 10**9) == "37.25 GiB (40,000,000,000 bytes)"
+
+
+@given(st.integers(0, 2**50))
+def test_a_size_is_told_twice_and_alike(n_bytes: int) -> None:
+    *rounded, exact, unit = format_bytes(n_bytes).replace("(", "").replace(")", "").split()
+    assert (int(exact.replace(",", "")), unit) == (n_bytes, "bytes")
+    if n_bytes < 1024:
+        assert not rounded
+        return
+    shown = Fraction(rounded[0])
+    assert shown >= 1
+    assert abs(shown * 1024 ** ("KiB", "MiB", "GiB").index(rounded[1]) * 1024 - n_bytes) <= Fraction(1, 200) * n_bytes
 
 
 @pytest.fixture(name="host_bytes")
