@@ -94,10 +94,13 @@ def cross_similarities(
 ) -> NDArray[np.float64]:
     """Return the mean cosine similarity between the two parts of each merge.
 
-    Average linkage under cosine has them as its heights; other trees need the sums of their vectors, O(n d).
+    Average linkage under cosine has them as its heights; other trees need the sums of their vectors: O(n d), in
+    O(n + d log n) memory.
 
     Parameters
     ----------
+    z : ndarray, shape (n - 1, 4)
+        A whole tree.
     vectors : ndarray of float32, shape (n, d)
         Not zero.
     weights : ndarray of float64, shape (n,), optional
@@ -105,14 +108,34 @@ def cross_similarities(
     """
     if (criterion.method, criterion.metric) == ("average", "cosine"):
         return 1.0 - z[:, 2]
+    n = len(vectors)
     norms = native_simd.norms(vectors, unit=True)
-    units = vectors.astype(np.float64) / norms[:, np.newaxis]
-    totals = [1.0] * len(vectors) if weights is None else weights.tolist()
-    sums = dict(enumerate(units if weights is None else units * weights[:, np.newaxis]))
+    totals = np.concatenate((np.ones(n) if weights is None else weights, np.zeros(len(z))))
+    sums: dict[int, NDArray[np.float64]] = {}
+
+    def take(node: int) -> NDArray[np.float64]:
+        if node >= n:
+            return sums.pop(node)
+        unit = vectors[node].astype(np.float64) / norms[node]
+        return unit if weights is None else unit * weights[node]
+
     cross = np.empty(len(z))
-    for t, (a, b) in enumerate(z[:, :2].astype(np.int64).tolist()):
-        left, right = sums.pop(a), sums.pop(b)
+    for t in _depth_first(z):
+        a, b = (int(node) for node in z[t, :2])
+        left, right = take(a), take(b)
         cross[t] = math.fsum((left * right).tolist()) / (totals[a] * totals[b])
-        sums[len(vectors) + t] = left + right
-        totals.append(totals[a] + totals[b])
+        sums[n + t] = left + right
+        totals[n + t] = totals[a] + totals[b]
     return cross
+
+
+def _depth_first(z: NDArray[np.float64]) -> list[int]:
+    """Return the merges in an order that finishes the larger of two branches first: few are open at a time, log2(n)."""
+    n = len(z) + 1
+    order, open_merges = [], list(range(len(z)))[-1:]
+    while open_merges:
+        t = open_merges.pop()
+        order.append(t)
+        branches = [int(node) - n for node in z[t, :2] if node >= n]
+        open_merges += sorted(branches, key=lambda branch: -z[branch, 3])
+    return order[::-1]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.cluster import hierarchy
+from trees import grow
 
 import cluster_engine as ce
 from cluster_engine.linkage.criterion import Criterion
@@ -93,6 +95,18 @@ def test_cross_similarities_are_the_means_over_pairs(method: str) -> None:
         expected.append((units[members[a]] @ units[members[b]].T).mean())
         members[50 + t] = members[a] + members[b]
     np.testing.assert_allclose(cross_similarities(z, Criterion(method, metric), x), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("is_chain", [False, True])
+def test_cross_similarities_take_less_than_the_packed_copy_that_every_way_to_a_tree_counts(is_chain: bool) -> None:
+    x = np.random.default_rng(1).standard_normal((1_024, 1_024), np.float32)
+    n, d = x.shape
+    z = grow(1, n, n - 1, 100, 0.0, is_chain=is_chain).Z
+    tracemalloc.start()
+    cross_similarities(z, Criterion("complete", "cosine"), x)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 4 * n * d
 
 
 @pytest.mark.parametrize("spread", [0.1, 0.3, 0.5])
