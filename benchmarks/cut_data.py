@@ -36,6 +36,15 @@ class Dataset(NamedTuple):
     vectors: NDArray[np.float32]
     labels: NDArray[np.int64] | None = None
     texts: list[str] | None = None
+    ids: list[str] | None = None
+
+
+class Noun(NamedTuple):
+    """A noun with its gloss, the synset that it is directly below, and WordNet's file of its subject."""
+
+    text: str
+    hypernym: str
+    subject: str
 
 
 def normalise(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -60,7 +69,8 @@ def load_glove() -> tuple[list[str], NDArray[np.float32]]:
 def demo() -> Dataset:
     table = pq.read_table(DEMO)
     vectors = np.array(table["vector"].to_pylist(), np.float32)
-    return Dataset("demo, MiniLM", normalise(vectors), texts=[str(text) for text in table["text"].to_pylist()])
+    texts, ids = ([str(name) for name in table[column].to_pylist()] for column in ("text", "id"))
+    return Dataset("demo, MiniLM", normalise(vectors), texts=texts, ids=ids)
 
 
 def demo_as_mean_words(texts: list[str]) -> Dataset:
@@ -76,19 +86,24 @@ def demo_as_mean_words(texts: list[str]) -> Dataset:
     return Dataset("demo, mean of GloVe", normalise(np.array(means)), texts=kept)
 
 
-def wordnet(data_noun: Path, tokenizer_json: Path) -> Dataset:
-    """Return the leaf nouns below 200 direct hypernyms of 8 to 40 leaves, labelled by hypernym."""
-    lines = [line for line in data_noun.read_text().splitlines() if line[0] != " "]
-    leaves: dict[str, list[str]] = {}
-    for line in lines:
+def leaf_nouns(data_noun: Path) -> list[Noun]:
+    """Return the leaf nouns below 200 direct hypernyms of 8 to 40 leaves, hypernym by hypernym."""
+    leaves: dict[str, list[Noun]] = {}
+    for line in data_noun.read_text().splitlines():
         hypernym = re.findall(r" @ (\d{8}) n", line)
-        if len(hypernym) == 1 and " ~ " not in line:
-            word, gloss = line.split()[4].replace("_", " "), line.partition(" | ")[2].partition(";")[0].strip()
-            leaves.setdefault(hypernym[0], []).append(f"{word}: {gloss}")
-    fit = [key for key, texts in leaves.items() if 8 <= len(texts) <= 40]
+        if line[0] != " " and len(hypernym) == 1 and " ~ " not in line:
+            _, subject, _, _, word, _ = line.split(maxsplit=5)
+            text = f"{word.replace('_', ' ')}: {line.partition(' | ')[2].partition(';')[0].strip()}"
+            leaves.setdefault(hypernym[0], []).append(Noun(text, hypernym[0], subject))
+    fit = [key for key, nouns in leaves.items() if 8 <= len(nouns) <= 40]
     fit = sorted(fit, key=lambda key: hashlib.sha256(key.encode()).digest())[:N_HYPERNYMS]
-    texts = [text for key in fit for text in leaves[key]]
-    labels = np.repeat(np.arange(len(fit)), [len(leaves[key]) for key in fit])
+    return [noun for key in fit for noun in leaves[key]]
+
+
+def wordnet(nouns: list[Noun], tokenizer_json: Path) -> Dataset:
+    """Embed the nouns, labelled by hypernym."""
+    texts = [noun.text for noun in nouns]
+    labels = np.unique([noun.hypernym for noun in nouns], return_inverse=True)[1].astype(np.int64)
     return Dataset("WordNet nouns, MiniLM", normalise(embed(texts, tokenizer_json)), labels, texts)
 
 
@@ -131,7 +146,7 @@ def noise(name: str, n_dimensions: int, offset: float = 0.0) -> Dataset:
 
 
 def all_datasets(data_noun: Path, tokenizer_json: Path) -> Iterator[Dataset]:
-    episodes, nouns, digits = demo(), wordnet(data_noun, tokenizer_json), load_digits()
+    episodes, nouns, digits = demo(), wordnet(leaf_nouns(data_noun), tokenizer_json), load_digits()
     words, vectors = load_glove()
     assert episodes.texts is not None
     yield from (episodes, embed_by_sentence_encoder(episodes), demo_as_mean_words(episodes.texts))
