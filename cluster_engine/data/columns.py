@@ -25,6 +25,11 @@ def as_rows(X: npt.ArrayLike) -> npt.ArrayLike:
     return as_matrix(X) if isinstance(X, (pa.Array, pa.ChunkedArray)) else X
 
 
+def as_rows_or_numbers(X: npt.ArrayLike) -> npt.ArrayLike:
+    """Return an Arrow column of vectors as rows of an array; anything else, so also a column of numbers, as it is."""
+    return as_rows(X) if isinstance(X, (pa.Array, pa.ChunkedArray)) and holds_vectors(X.type) else X
+
+
 def as_matrix(column: pa.Array[Any] | pa.ChunkedArray[Any]) -> npt.NDArray[np.floating[Any]]:
     """Return a column of vectors of one length as rows: a view where it has one chunk.
 

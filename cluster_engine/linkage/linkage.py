@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 import native_simd
-from cluster_engine.data.columns import as_rows
+from cluster_engine.data.columns import as_rows, as_rows_or_numbers
 from cluster_engine.errors import InputError, VectorError
 from cluster_engine.linkage import condensed
 from cluster_engine.linkage.basis import choose_sketch
@@ -52,7 +52,8 @@ def linkage(
     X : array_like, shape (n, d) or (n (n - 1) / 2,)
         Vectors (any real dtype; computed on in float32, to which other types are copied once; a memory map is read in
         place), as an array or a pyarrow column (an ``Array`` or ``ChunkedArray`` of lists or tensors of floats, such as
-        ``table["vector"]``), or with ``metric="precomputed"`` distances, condensed or as a symmetric square matrix.
+        ``table["vector"]``), or with ``metric="precomputed"`` distances, condensed or as a symmetric square matrix (or
+        a pyarrow column of numbers, or of the rows).
     method : {"average", "complete", "single", "weighted", "ward"}
         As in :func:`scipy.cluster.hierarchy.linkage`. "ward" needs metric "euclidean" or "precomputed" (Euclidean
         distances).
@@ -221,7 +222,7 @@ def _from_distances(
 ) -> NDArray[np.float64]:
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
-    distances = np.asarray(X, dtype=None)
+    distances = np.asarray(as_rows_or_numbers(X))
     if distances.dtype.kind not in "fiub" or distances.ndim not in (1, 2):
         raise InputError(
             f"precomputed distances are a condensed vector or a square matrix of real numbers, "

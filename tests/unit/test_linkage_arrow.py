@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy.spatial.distance import squareform
 
 import cluster_engine as ce
 from cluster_engine.errors import InputError, SchemaError, VectorError
@@ -51,6 +52,34 @@ def test_a_column_gives_the_bytes_of_its_array(column_of: Callable[[NDArray[Any]
     for method, metric in (("average", "cosine"), ("ward", "euclidean")):
         Z = ce.linkage(column_of(x), method, metric)  # type: ignore[arg-type]
         assert Z.tobytes() == ce.linkage(x, method, metric).tobytes()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("column_of", [lists, fixed, tensors, chunks, table_column, slice_of_more])
+def test_a_square_of_distances_is_read_as_its_array(column_of: Callable[[NDArray[Any]], Column]) -> None:
+    distances = squareform(np.random.default_rng(4).random(120 * 119 // 2))
+    Z = ce.linkage(column_of(distances), "complete", "precomputed")  # type: ignore[arg-type]
+    assert Z.tobytes() == ce.linkage(distances, "complete", "precomputed").tobytes()
+
+
+def test_condensed_distances_are_a_column_of_numbers() -> None:
+    distances = np.random.default_rng(5).random(120 * 119 // 2)
+    Z = ce.linkage(distances, "complete", "precomputed")
+    for column in (pa.array(distances), pa.chunked_array([distances[:99], distances[99:]])):
+        assert ce.linkage(column, "complete", "precomputed").tobytes() == Z.tobytes()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("column", "error", "match"),
+    [
+        (pa.array([[0.0, 1.0], None]), VectorError, "row 1: the vector is null"),
+        (pa.array([[0.0, 1.0]]), InputError, "square"),
+        (pa.array([1.0, None, 1.0]), InputError, r"distance \(0, 2\) is nan"),
+        (pa.array(["a", "b", "c"]), InputError, "real numbers"),
+    ],
+)
+def test_a_column_that_holds_no_distances_is_refused(column: Column, error: type[Exception], match: str) -> None:
+    with pytest.raises(error, match=match):
+        ce.linkage(column, "complete", "precomputed")
 
 
 @pytest.mark.parametrize(
