@@ -123,7 +123,10 @@ def missing_column(role: str, name: str, present: list[str], where: str) -> str:
     """
     nearest = get_close_matches(name, present, n=1)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    return f"{where}: no column {name!r} for the {role}, map it with ColumnNames({role}=...); present: {present}{hint}"
+    return (
+        f"{where}: no column {name!r} for the {role}, name it with --{role}-column, or input.{role} in a "
+        f"configuration; present: {present}{hint}"
+    )
 
 
 def _refuse_extensions(field: pa.Field[Any], role: str, file: str) -> None:

@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import os
+import re
 import subprocess
 import sys
 from datetime import datetime, timezone
@@ -289,6 +290,19 @@ class TestSearch:
             code, text = refusal(capsys, "search", "--store", store, "--query-row", path, 0, "--vector-column", column)
             assert (code, words in text) == (3, True), text
         assert refusal(capsys, "search", "--store", store, "--query-row", tmp_path / "none", 0)[0] == 3
+
+    def test_a_missing_column_is_named_by_the_option_that_the_refusal_says(
+        self, store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = tmp_path / "rows.parquet"
+        pq.write_table(pa.table({"embedding": [[1.0, 0.0]]}), path)
+        search = ["search", "--store", store, "--query-row", path, 0]
+        consolidate = ["consolidate", "--store", tmp_path / "new", "--input", path]
+        for command in (search, consolidate):
+            code, _, text = run(capsys, *command)
+            option = re.findall(r"with (--\S+),", text)
+            assert (code, len(option)) == (3, 1), text
+            assert "no column 'chosen'" in run(capsys, *command, *option, "chosen")[2]
 
     def test_one_query_is_asked_for(self, store: str, capsys: pytest.CaptureFixture[str]) -> None:
         assert refusal(capsys, "search", "--store", store)[0] == 2

@@ -175,7 +175,7 @@ def test_a_missing_column_names_the_nearest(path: Path) -> None:
     with pytest.raises(SchemaError) as caught:
         read_episodes(path)
     assert str(caught.value) == (
-        f"{path}: no column 'vector' for the vector, map it with ColumnNames(vector=...); "
+        f"{path}: no column 'vector' for the vector, name it with --vector-column, or input.vector in a configuration; "
         "present: ['id', 'vectr']; did you mean 'vectr'?"
     )
 
