@@ -116,7 +116,7 @@ def cross_similarities(
     def take(node: int) -> NDArray[np.float64]:
         if node >= n:
             return sums.pop(node)
-        unit = vectors[node].astype(np.float64) / norms[node]
+        unit: NDArray[np.float64] = vectors[node].astype(np.float64) / norms[node]
         return unit if weights is None else unit * weights[node]
 
     cross = np.empty(len(z))
