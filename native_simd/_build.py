@@ -33,6 +33,7 @@ SOURCES = (
     "bindings_index_batches.c",
     "bindings_index_concepts.c",
     "bindings_index_lists.c",
+    "bindings_index_memory.c",
     "bindings_index_slab.c",
     "bindings_index_tables.c",
     "bindings_index_upkeep.c",

@@ -13,6 +13,7 @@ import numpy as np
 
 from native_simd.arguments import require_integer, require_real, require_threads
 from native_simd.arrays import check_status, require_contiguous
+from native_simd.index_memory import IndexMemory
 from native_simd.isa import active_code, ffi, lib
 from native_simd.packing import RowError
 
@@ -104,6 +105,12 @@ class BindingIndex:
         Not a power of two.
     MemoryError
 
+    Attributes
+    ----------
+    n_shards : int
+    memory : IndexMemory
+        Where the arrays lie.
+
     Notes
     -----
     Any number of threads may call: calls release the GIL, and each locks the shards that it needs, all before it begins
@@ -122,6 +129,7 @@ class BindingIndex:
             raise MemoryError(f"no memory for {count} shards")
         self._handle = ffi.gc(handle, lib.ns_index_destroy)
         self.n_shards = count
+        self.memory = IndexMemory(self._handle)
 
     def bind(
         self,

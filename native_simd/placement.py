@@ -103,8 +103,8 @@ def set_memory_policy(policy: MemoryPolicy) -> None:
         EINVAL when no node of the policy has memory that this process's cpuset allows, EPERM when a seccomp
         filter forbids the call, ENOSYS when the kernel is built without NUMA.
     """
-    mode, words, n_words = _encode(policy)
-    _check(lib.ns_mempolicy_set(mode, words, n_words), "set_mempolicy")
+    mode, words, n_words = encode_policy(policy)
+    check_code(lib.ns_mempolicy_set(mode, words, n_words), "set_mempolicy")
 
 
 def get_memory_policy() -> MemoryPolicy:
@@ -117,7 +117,7 @@ def get_memory_policy() -> MemoryPolicy:
     """
     mode = ffi.new("int32_t *")
     words = ffi.new("uint64_t[]", _READ_WORDS)
-    _check(lib.ns_mempolicy_get(mode, words, _READ_WORDS), "get_mempolicy")
+    check_code(lib.ns_mempolicy_get(mode, words, _READ_WORDS), "get_mempolicy")
     number = mode[0] & _MODE_NUMBER
     if number >= len(_MODES):
         raise OSError(errno.ENOTSUP, f"get_mempolicy: memory policy mode {number} is not known")
@@ -150,11 +150,11 @@ def bind_memory(array: NDArray[Any], policy: MemoryPolicy, *, move: bool) -> Non
     ValueError
         When the array is not contiguous.
     """
-    mode, words, n_words = _encode(policy)
+    mode, words, n_words = encode_policy(policy)
     move = require_flag(move, "move")
     address = ffi.cast("void *", _address(array))
     code = lib.ns_memory_bind(address, array.nbytes, mode, words, n_words, int(move))
-    _check(code, "mbind")
+    check_code(code, "mbind")
 
 
 def page_nodes(array: NDArray[Any]) -> NDArray[np.int32]:
@@ -188,7 +188,7 @@ def page_nodes(array: NDArray[Any]) -> NDArray[np.int32]:
     n_pages = -(-(begin + array.nbytes) // page_bytes) - first if array.nbytes else 0
     nodes = np.empty(n_pages, dtype=np.int32)
     code = lib.ns_page_nodes(ffi.cast("void *", begin), array.nbytes, ffi.cast("int32_t *", nodes.ctypes.data), n_pages)
-    _check(code, "move_pages")
+    check_code(code, "move_pages")
     return nodes
 
 
@@ -201,12 +201,12 @@ def current_cpu_node() -> CpuNode:
         ENOSYS when the platform has no ``getcpu``.
     """
     cpu, node = ffi.new("int32_t *"), ffi.new("int32_t *")
-    _check(lib.ns_cpu_node(cpu, node), "getcpu")
+    check_code(lib.ns_cpu_node(cpu, node), "getcpu")
     return CpuNode(cpu[0], node[0])
 
 
-def _encode(policy: MemoryPolicy) -> tuple[int, Any, int]:
-    """Return a policy as the kernel takes it: mode, words of the mask, and their number."""
+def encode_policy(policy: MemoryPolicy) -> tuple[int, Any, int]:
+    """Return a policy as the library takes it: mode, words of the mask, and their number."""
     if not isinstance(policy, MemoryPolicy):
         raise TypeError(f"policy must be a MemoryPolicy, got {policy!r}")
     n_words = max(policy.nodes, default=-1) // _BITS_PER_WORD + 1
@@ -224,6 +224,7 @@ def _address(array: NDArray[Any]) -> int:
     return int(array.ctypes.data)
 
 
-def _check(code: int, call: str) -> None:
+def check_code(code: int, call: str) -> None:
+    """Raise what a status of the library means where it is 0 or ``-errno`` of a system call."""
     if code < 0:
         raise OSError(-code, f"{call}: {os.strerror(-code)}")

@@ -11,20 +11,21 @@ ns_index *ns_index_create(int32_t n_shards) {
     if (n_shards < 1 || n_shards > NS_MOST_SHARDS || n_shards & (n_shards - 1)) return NULL;
     ns_index *index = calloc(1, sizeof *index);
     if (!index) return NULL;
+    index->origins = ns_index_memory(NS_MOST_NODES * (int64_t)sizeof *index->origins, NULL, 0);
     index->shards = aligned_alloc(_Alignof(ns_shard), sizeof *index->shards * (size_t)n_shards);
     index->operations = malloc(LEAST_OPERATIONS * sizeof *index->operations);
     index->occupied = calloc(LEAST_OPERATIONS, 1);
     index->operation_mask = LEAST_OPERATIONS - 1;
     index->shard_bits = __builtin_ctz((unsigned)n_shards);
     pthread_mutex_init(&index->lock, NULL);
-    int32_t status = index->shards && index->operations && index->occupied ? NS_OK : NS_E_MEMORY;
+    int32_t status = index->origins && index->shards && index->operations && index->occupied ? NS_OK : NS_E_MEMORY;
     pthread_rwlockattr_t attributes;
     pthread_rwlockattr_init(&attributes);
 #ifdef __GLIBC__
     pthread_rwlockattr_setkind_np(&attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
 #endif
     for (; status == NS_OK && index->n_shards < n_shards; index->n_shards++) {
-        status = ns_shard_create(&index->shards[index->n_shards]);
+        status = ns_shard_create(&index->shards[index->n_shards], &index->placement);
         pthread_rwlock_init(&index->shards[index->n_shards].lock, &attributes);
     }
     pthread_rwlockattr_destroy(&attributes);
@@ -39,7 +40,9 @@ void ns_index_destroy(ns_index *index) {
         pthread_rwlock_destroy(&index->shards[s].lock);
     }
     pthread_mutex_destroy(&index->lock);
-    free(index->shards), free(index->operations), free(index->occupied), free(index->spare.memory), free(index);
+    ns_index_free(index->spare.memory, index->spare.n_bytes);
+    ns_index_free(index->origins, NS_MOST_NODES * (int64_t)sizeof *index->origins);
+    free(index->shards), free(index->operations), free(index->occupied), free(index);
 }
 
 void ns_index_lock(ns_index *index, const uint8_t *touched, int32_t write) {
@@ -68,8 +71,8 @@ ns_scratch ns_take_scratch(ns_index *index, int64_t n_bytes) {
     index->spare = (ns_scratch){NULL, 0};
     pthread_mutex_unlock(&index->lock);
     if (scratch.n_bytes >= n_bytes) return scratch;
-    free(scratch.memory);
-    return (ns_scratch){ns_index_raw_memory(n_bytes), n_bytes};
+    ns_index_free(scratch.memory, scratch.n_bytes);
+    return (ns_scratch){ns_index_memory(n_bytes, NULL, 0), n_bytes};
 }
 
 void ns_leave_scratch(ns_index *index, ns_scratch scratch) {
@@ -80,7 +83,7 @@ void ns_leave_scratch(ns_index *index, ns_scratch scratch) {
         scratch = smaller;
     }
     pthread_mutex_unlock(&index->lock);
-    free(scratch.memory);
+    ns_index_free(scratch.memory, scratch.n_bytes);
 }
 
 /* ---- operations ---- */

@@ -11,6 +11,7 @@
 #define NS_MANY ((uint32_t)1 << 31) /* the bit of an entry whose places are in a record */
 
 enum { NS_BUCKET = 4, NS_INLINE_PLACES = 8, NS_SEGMENT_CLASSES = 58, NS_MOST_SHARDS = 256 };
+enum { NS_NODE_WORDS = NS_MOST_NODES / 64 };
 
 /* All that is kept of a concept beside its bindings: one cache line. */
 typedef struct {
@@ -53,8 +54,26 @@ typedef union {
 } ns_record;
 _Static_assert(sizeof(ns_record) == 64, "a record is one cache line");
 
+/* A memory policy, as ns_memory_bind takes it; mode 0: none. */
+typedef struct {
+    int32_t mode, n_words;
+    uint64_t nodes[NS_NODE_WORDS];
+} ns_policy;
+
+/* Where arrays go. The policies change while all shards are locked. */
+typedef struct {
+    ns_policy policies[NS_N_SIDES];
+    _Atomic int32_t refusal; /* -errno of the last array that was allocated and not placed; 0: none since ns_index_place */
+} ns_placement;
+
+/* Rows of calls that came from one node. */
+typedef struct {
+    _Alignas(64) _Atomic int64_t n_rows;
+} ns_origin;
+
 typedef struct {
     _Alignas(128) pthread_rwlock_t lock; /* shards do not share lines */
+    ns_placement *placement;             /* of the index */
     int64_t n_bindings;
 
     ns_concept_entry *concept_table;
@@ -84,6 +103,8 @@ typedef struct {
 struct ns_index {
     ns_shard *shards;
     int32_t n_shards, shard_bits;
+    ns_placement placement;
+    ns_origin *origins; /* [NS_MOST_NODES] */
     pthread_mutex_t lock; /* of what follows; taken last, and held for a moment */
     ns_scratch spare;     /* of the last batch, so that the next one faults no pages in */
     int64_t *operations; /* a table of ids; `occupied` says which entries are */
@@ -162,8 +183,9 @@ static inline uint32_t ns_segment_capacity(uint32_t class) {
 }
 
 /* One shard, whose lock the caller holds (bindings_index_slab.c, bindings_index_tables.c). */
-int32_t ns_shard_create(ns_shard *s);
+int32_t ns_shard_create(ns_shard *s, ns_placement *placement);
 void ns_shard_destroy(ns_shard *s);
+void ns_shard_free_slab(ns_shard *s);
 int64_t ns_shard_bytes(const ns_shard *s);
 
 /* NS_E_ROW: there is such a binding; NS_E_MEMORY. Either leaves the bindings as they are. */
@@ -180,11 +202,15 @@ void ns_drop_concept(ns_shard *s, uint32_t slot);
 int32_t ns_add_place(ns_shard *s, int64_t episode, uint64_t hash, ns_place place);
 void ns_drop_place(ns_shard *s, ns_episode_entry *e, ns_place *place);
 
-/* Memory of n_bytes on cache lines, or on huge pages if it is large; and the same zeroed. */
-void *ns_index_raw_memory(int64_t n_bytes);
-void *ns_index_memory(int64_t n_bytes);
-/* Replaces *memory by one of n_bytes that begins with its n_kept bytes. 0 if memory is short, and nothing changes. */
-int32_t ns_index_regrow(void *memory, int64_t n_kept, int64_t n_bytes);
+/* Zeroed memory of n_bytes on cache lines, or on huge pages if it is large, placed as arrays of that side are (placement
+ * NULL: wherever the system likes); NULL if it is short (bindings_index_memory.c). */
+void *ns_index_memory(int64_t n_bytes, ns_placement *placement, int32_t side);
+void ns_index_free(void *memory, int64_t n_bytes);
+/* Replaces *memory, of n_kept bytes, by one of n_bytes that begins with them. 0 if memory is short, and nothing changes. */
+int32_t ns_index_regrow(void *memory, int64_t n_kept, int64_t n_bytes, ns_placement *placement, int32_t side);
+
+/* Notes that a call of n rows came from the node that this thread runs on: once a batch. */
+void ns_count_rows(ns_index *index, int64_t n);
 
 /* The locks of the shards s with touched[s] (NULL: of all), in ascending order, so that calls never wait for each other
  * in a circle; and NS_MOST_SHARDS such flags for a batch of concepts: all if it is large (bindings_index.c). */

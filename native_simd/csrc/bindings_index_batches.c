@@ -289,6 +289,7 @@ int32_t ns_index_change(ns_index *index, int32_t kind, int64_t op_id, const int6
     if (status == NS_OK) {
         uint8_t touched[NS_MOST_SHARDS];
         for (int64_t s = 0; s < n_shards; s++) touched[s] = b.bounds[s] < b.bounds[s + 1];
+        ns_count_rows(index, n);
         ns_index_lock(index, touched, 1);
         status = change_locked(&b, op_id, threads, bad_row);
         ns_index_unlock(index, touched);

@@ -58,6 +58,7 @@ int32_t ns_index_look_up(ns_index *index, const int64_t *concepts, int64_t n, in
     look_up_call c = {index, concepts, n, fan_outs, last_activations, n_activations, versions};
     uint8_t touched[NS_MOST_SHARDS];
     ns_touched_by(index, concepts, n, touched);
+    ns_count_rows(index, n);
     ns_index_lock(index, touched, 0);
     const int32_t status = ns_parallel(look_up_chunk, &c, (n + CHUNK - 1) / CHUNK, LOOK_UP_NS * CHUNK, threads);
     ns_index_unlock(index, touched);
@@ -85,6 +86,7 @@ int32_t ns_index_activate(ns_index *index, int64_t op_id, const int64_t *concept
     if (n < 0) return NS_E_ARGUMENT;
     uint8_t touched[NS_MOST_SHARDS];
     ns_touched_by(index, concepts, n, touched);
+    ns_count_rows(index, n);
     ns_index_lock(index, touched, 1);
     const int32_t status = require_known(index, op_id, concepts, n, bad_row);
     for (int64_t first = 0; status == NS_OK && first < n; first += GROUP) {
@@ -148,6 +150,7 @@ int32_t ns_index_decay_concepts(ns_index *index, int32_t isa, int64_t op_id, con
     if (status == NS_OK) {
         uint8_t touched[NS_MOST_SHARDS];
         ns_touched_by(index, concepts, n, touched);
+        ns_count_rows(index, n);
         ns_index_lock(index, touched, 1);
         status = require_known(index, op_id, concepts, n, bad_row);
         for (int64_t i = 0; status == NS_OK && i < n; i++) {

@@ -12,17 +12,29 @@ static uint32_t class_for(uint32_t n) {
     return class;
 }
 
+static void *slab_memory(ns_shard *s, uint64_t capacity, size_t place_bytes) {
+    return ns_index_memory((int64_t)(capacity * place_bytes), s->placement, NS_BY_CONCEPT);
+}
+
+static void free_slab(float *strengths, int64_t *episodes, uint64_t *marks, uint64_t capacity) {
+    ns_index_free(strengths, (int64_t)(capacity * sizeof *strengths));
+    ns_index_free(episodes, (int64_t)(capacity * sizeof *episodes));
+    ns_index_free(marks, (int64_t)capacity / 8);
+}
+
+void ns_shard_free_slab(ns_shard *s) { free_slab(s->strengths, s->episodes, s->marks, s->slab_capacity); }
+
 /* Moves all segments into a new slab, without gaps and with a third to spare beyond n_more. Places name bindings by
  * their number in a segment, so no episode notices. */
 static int32_t renew_slab(ns_shard *s, uint64_t n_more) {
     const uint64_t wanted = (s->slab_live + n_more) * 3 / 2;
     const uint64_t capacity = (wanted + LEAST_SLAB - 1) / LEAST_SLAB * LEAST_SLAB;
     if (capacity > INT32_MAX) return 0;
-    float *strengths = ns_index_memory((int64_t)(capacity * sizeof *strengths));
-    int64_t *episodes = ns_index_memory((int64_t)(capacity * sizeof *episodes));
-    uint64_t *marks = ns_index_memory((int64_t)(capacity / 8));
+    float *strengths = slab_memory(s, capacity, sizeof *strengths);
+    int64_t *episodes = slab_memory(s, capacity, sizeof *episodes);
+    uint64_t *marks = ns_index_memory((int64_t)capacity / 8, s->placement, NS_BY_CONCEPT);
     if (!strengths || !episodes || !marks) {
-        free(strengths), free(episodes), free(marks);
+        free_slab(strengths, episodes, marks, capacity);
         return 0;
     }
     uint32_t used = 0;
@@ -35,7 +47,7 @@ static int32_t renew_slab(ns_shard *s, uint64_t n_more) {
         line->segment = class_for(line->fan_out); /* what has shrunk gives places back */
         used += ns_segment_capacity(line->segment);
     }
-    free(s->strengths), free(s->episodes), free(s->marks);
+    free_slab(s->strengths, s->episodes, s->marks, s->slab_capacity);
     s->strengths = strengths;
     s->episodes = episodes;
     s->marks = marks;

@@ -3,58 +3,37 @@
  *
  * Linear probing, of concepts entry by entry, of episodes bucket by bucket; at most half full. What is deleted leaves
  * no tombstone: later entries move up. */
-#define _GNU_SOURCE
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "bindings_index.h"
 
-enum { HUGE_PAGE_BYTES = 2 << 20, CACHE_LINE_BYTES = 64, LEAST_ENTRIES = 16, LEAST_LINES = 8 };
-
-void *ns_index_raw_memory(int64_t n_bytes) {
-    const size_t alignment = n_bytes >= HUGE_PAGE_BYTES ? HUGE_PAGE_BYTES : CACHE_LINE_BYTES;
-    const size_t size = ((size_t)n_bytes + alignment - 1) / alignment * alignment;
-    void *memory = aligned_alloc(alignment, size);
-    if (!memory) return NULL;
-    if (alignment == HUGE_PAGE_BYTES) (void)madvise(memory, size, MADV_HUGEPAGE); /* a hint: refused, pages are small */
-    return memory;
-}
-
-void *ns_index_memory(int64_t n_bytes) {
-    void *memory = ns_index_raw_memory(n_bytes);
-    return memory ? memset(memory, 0, (size_t)n_bytes) : NULL;
-}
-
-int32_t ns_index_regrow(void *memory, int64_t n_kept, int64_t n_bytes) {
-    void *old, *grown = ns_index_memory(n_bytes);
-    if (!grown) return 0;
-    memcpy(&old, memory, sizeof old);
-    if (n_kept) memcpy(grown, old, (size_t)n_kept);
-    free(old);
-    memcpy(memory, &grown, sizeof grown);
-    return 1;
-}
+enum { LEAST_ENTRIES = 16, LEAST_LINES = 8 };
 
 static int32_t is_full(uint64_t n, uint64_t mask) { return n * 2 > mask; }
 
-static ns_concept_entry *new_concept_table(uint64_t n) {
-    ns_concept_entry *table = ns_index_memory((int64_t)(n * sizeof *table));
+static int64_t concept_table_bytes(uint64_t n) { return (int64_t)(n * sizeof(ns_concept_entry)); }
+
+static int64_t episode_table_bytes(uint64_t n) { return (int64_t)(n * sizeof(ns_episode_entry)); }
+
+static ns_concept_entry *new_concept_table(ns_shard *s, uint64_t n) {
+    ns_concept_entry *table = ns_index_memory(concept_table_bytes(n), s->placement, NS_BY_CONCEPT);
     return table ? memset(table, 0xff, n * sizeof *table) : NULL;
 }
 
-static ns_episode_entry *new_episode_table(uint64_t n) {
-    ns_episode_entry *table = ns_index_memory((int64_t)(n * sizeof *table));
+static ns_episode_entry *new_episode_table(ns_shard *s, uint64_t n) {
+    ns_episode_entry *table = ns_index_memory(episode_table_bytes(n), s->placement, NS_BY_EPISODE);
     return table ? memset(table, 0xff, n * sizeof *table) : NULL;
 }
 
-int32_t ns_shard_create(ns_shard *s) {
+int32_t ns_shard_create(ns_shard *s, ns_placement *placement) {
     memset(s, 0, sizeof *s);
+    s->placement = placement;
     s->free_line = s->free_record = NS_NONE;
     memset(s->free_segments, 0xff, sizeof s->free_segments);
     s->concept_mask = s->episode_mask = LEAST_ENTRIES - 1;
-    s->concept_table = new_concept_table(LEAST_ENTRIES);
-    s->episode_table = new_episode_table(LEAST_ENTRIES);
+    s->concept_table = new_concept_table(s, LEAST_ENTRIES);
+    s->episode_table = new_episode_table(s, LEAST_ENTRIES);
     return s->concept_table && s->episode_table ? NS_OK : NS_E_MEMORY;
 }
 
@@ -63,8 +42,11 @@ void ns_shard_destroy(ns_shard *s) {
         ns_episode_entry *e = &s->episode_table[i];
         if (e->place.concept != NS_NONE && ns_n_places(e) > NS_INLINE_PLACES) free(ns_places(s, e));
     }
-    free(s->concept_table), free(s->lines), free(s->episode_table), free(s->records);
-    free(s->strengths), free(s->episodes), free(s->marks);
+    ns_index_free(s->concept_table, concept_table_bytes(s->concept_mask + 1));
+    ns_index_free(s->episode_table, episode_table_bytes(s->episode_mask + 1));
+    ns_index_free(s->lines, s->line_capacity * (int64_t)sizeof *s->lines);
+    ns_index_free(s->records, s->record_capacity * (int64_t)sizeof *s->records);
+    ns_shard_free_slab(s);
 }
 
 int64_t ns_shard_bytes(const ns_shard *s) {
@@ -85,13 +67,13 @@ static void put_concept(ns_concept_entry *table, uint64_t mask, uint64_t hash, u
 
 static int32_t grow_concept_table(ns_shard *s) {
     const uint64_t n = (s->concept_mask + 1) * 2;
-    ns_concept_entry *table = new_concept_table(n);
+    ns_concept_entry *table = new_concept_table(s, n);
     if (!table) return 0;
     for (uint64_t i = 0; i <= s->concept_mask; i++) {
         const uint32_t slot = s->concept_table[i].slot;
         if (slot != NS_NONE) put_concept(table, n - 1, ns_mix(s->lines[slot].id), slot);
     }
-    free(s->concept_table);
+    ns_index_free(s->concept_table, concept_table_bytes(s->concept_mask + 1));
     s->concept_table = table;
     s->concept_mask = n - 1;
     return 1;
@@ -106,7 +88,8 @@ static uint32_t new_line(ns_shard *s) {
     if (s->n_lines == s->line_capacity) {
         const uint32_t capacity = s->line_capacity ? s->line_capacity * 2 : LEAST_LINES;
         if (capacity >= NS_MANY) return NS_NONE; /* a place has 31 bits for its concept */
-        if (!ns_index_regrow(&s->lines, s->n_lines * (int64_t)sizeof *s->lines, capacity * (int64_t)sizeof *s->lines))
+        const int64_t line_bytes = (int64_t)sizeof *s->lines;
+        if (!ns_index_regrow(&s->lines, s->n_lines * line_bytes, capacity * line_bytes, s->placement, NS_BY_CONCEPT))
             return NS_NONE;
         s->line_capacity = capacity;
     }
@@ -152,13 +135,13 @@ static void put_episode(ns_episode_entry *table, uint64_t mask, uint64_t hash, n
 
 static int32_t grow_episode_table(ns_shard *s) {
     const uint64_t n = (s->episode_mask + 1) * 2;
-    ns_episode_entry *table = new_episode_table(n);
+    ns_episode_entry *table = new_episode_table(s, n);
     if (!table) return 0;
     for (uint64_t i = 0; i <= s->episode_mask; i++) {
         const ns_episode_entry e = s->episode_table[i];
         if (e.place.concept != NS_NONE) put_episode(table, n - 1, ns_mix(e.id), e);
     }
-    free(s->episode_table);
+    ns_index_free(s->episode_table, episode_table_bytes(s->episode_mask + 1));
     s->episode_table = table;
     s->episode_mask = n - 1;
     return 1;
@@ -172,8 +155,8 @@ static uint32_t new_record(ns_shard *s) {
     }
     if (s->n_records == s->record_capacity) {
         const uint32_t capacity = s->record_capacity ? s->record_capacity * 2 : LEAST_LINES;
-        const int64_t n_kept = s->n_records * (int64_t)sizeof *s->records;
-        if (!capacity || !ns_index_regrow(&s->records, n_kept, capacity * (int64_t)sizeof *s->records)) return NS_NONE;
+        const int64_t n_kept = s->n_records * (int64_t)sizeof *s->records, n_bytes = capacity * (int64_t)sizeof *s->records;
+        if (!capacity || !ns_index_regrow(&s->records, n_kept, n_bytes, s->placement, NS_BY_EPISODE)) return NS_NONE;
         s->record_capacity = capacity;
     }
     return s->n_records++;

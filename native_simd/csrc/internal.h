@@ -57,6 +57,9 @@ const ns_kernels *ns_table(int32_t isa);
 int32_t ns_parallel(void (*body)(void *context, int64_t item), void *context, int64_t n_items, double item_ns,
                     int32_t threads);
 
+/* Bytes of a page of memory (numa.c). */
+int64_t ns_page_bytes(void);
+
 /* Nanoseconds of a tile of m rows and n columns or, of more, a full one: of 64 multiply-adds each, as AVX2 does at 4 GHz
  * (pairwise.c). */
 double ns_tile_ns(int64_t m, int64_t n, int64_t d);

@@ -5,7 +5,7 @@
  * argument. "Panels" are 16 vectors interleaved dimension by dimension: element k of vector v is
  * panels[(v / 16) * 16 * d + k * 16 + v % 16]; lanes past the last vector are zero. */
 
-enum { NS_ABI = 11 }; /* goes up with every change of this file that the typed layer depends on */
+enum { NS_ABI = 12 }; /* goes up with every change of this file that the typed layer depends on */
 
 enum {
     NS_OK = 0,
@@ -169,6 +169,24 @@ int32_t ns_index_restore_operations(ns_index *index, const int64_t *ids, int64_t
 enum { NS_N_INDEX_STATISTICS = 5 };
 /* bindings, concepts, bytes, largest fan-out, operations; and the bindings of each shard */
 void ns_index_statistics(ns_index *index, int64_t *values, int64_t *bindings_by_shard);
+
+/* Where the arrays of an index lie. Those found by concept: its table, lines, strengths, episodes, marks; those found by
+ * episode: its table, records. Arrays of less than 64 KiB, and places of episodes with more than 8 bindings, lie on the heap
+ * and are not looked at. */
+enum { NS_BY_CONCEPT = 0, NS_BY_EPISODE = 1, NS_N_SIDES = 2, NS_N_INDEX_ARRAYS = 7, NS_MOST_NODES = 1024 };
+
+/* Gives the arrays of a side, and those that come to be, a memory policy, as ns_memory_bind; with move, their pages move
+ * meanwhile, beside readers. 0, or -errno of the last array that was refused; all are tried. */
+int32_t ns_index_place(ns_index *index, int32_t side, int32_t mode, const uint64_t *node_mask, int32_t n_words,
+                       int32_t move);
+int32_t ns_index_refusal(ns_index *index); /* -errno of the last array refused when it came to be since; 0: none */
+
+/* pages[array * n_nodes + node]: pages of the arrays of all shards that lie on each node; 0 or -errno. */
+int32_t ns_index_pages(ns_index *index, int64_t n_nodes, int64_t *pages);
+
+/* rows[node]: rows of batches, and names looked up, by calls from each of the first n_nodes nodes; sweeps over all
+ * bindings do not count. */
+void ns_index_origins(ns_index *index, int64_t n_nodes, int64_t *rows);
 
 int32_t ns_index_check(ns_index *index); /* 0, or the number of an invariant that does not hold (a defect) */
 

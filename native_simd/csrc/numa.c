@@ -13,11 +13,17 @@
 #include "internal.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <unistd.h>
 
 #ifdef __linux__
 #include <sys/syscall.h>
 #endif
+
+int64_t ns_page_bytes(void)
+{
+    return (int64_t)sysconf(_SC_PAGESIZE);
+}
 
 #if defined(__linux__) && defined(SYS_set_mempolicy) && defined(SYS_get_mempolicy) && defined(SYS_mbind) && \
     defined(SYS_move_pages) && defined(SYS_getcpu)
@@ -39,11 +45,6 @@ static int32_t result_of(long returned)
 static unsigned long max_node(int32_t n_words)
 {
     return (unsigned long)n_words * 64 + 1;
-}
-
-static uintptr_t page_bytes(void)
-{
-    return (uintptr_t)sysconf(_SC_PAGESIZE);
 }
 
 int32_t ns_mempolicy_set(int32_t mode, const uint64_t *node_mask, int32_t n_words)
@@ -74,7 +75,7 @@ int32_t ns_memory_bind(void *address, int64_t n_bytes, int32_t mode, const uint6
 {
     if (n_bytes < 0 || n_words < 0)
         return -EINVAL;
-    uintptr_t begin = (uintptr_t)address & ~(page_bytes() - 1);
+    uintptr_t begin = (uintptr_t)address & ~((uintptr_t)ns_page_bytes() - 1);
     uintptr_t end = (uintptr_t)address + (uintptr_t)n_bytes;
     unsigned flags = move ? MOVE_OWN_PAGES | MOVE_STRICT : 0; /* without STRICT a page left behind is not told */
     return result_of(syscall(SYS_mbind, begin, (unsigned long)(end - begin), (long)mode, node_mask, max_node(n_words),
@@ -89,7 +90,7 @@ int32_t ns_page_nodes(const void *address, int64_t n_bytes, int32_t *nodes, int6
 {
     if (n_bytes < 0)
         return -EINVAL;
-    uintptr_t page = page_bytes();
+    uintptr_t page = (uintptr_t)ns_page_bytes();
     uintptr_t begin = (uintptr_t)address & ~(page - 1);
     uintptr_t end = (uintptr_t)address + (uintptr_t)n_bytes;
     int64_t n_spanned = n_bytes == 0 ? 0 : (int64_t)((end - begin + page - 1) / page);
@@ -112,7 +113,11 @@ int32_t ns_page_nodes(const void *address, int64_t n_bytes, int32_t *nodes, int6
 int32_t ns_cpu_node(int32_t *cpu, int32_t *node)
 {
     unsigned raw_cpu = 0, raw_node = 0;
+#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 29)
+    int32_t result = result_of(getcpu(&raw_cpu, &raw_node)); /* does not enter the kernel, where the machine allows */
+#else
     int32_t result = result_of(syscall(SYS_getcpu, &raw_cpu, &raw_node, NULL));
+#endif
     if (result == 0) {
         *cpu = (int32_t)raw_cpu;
         *node = (int32_t)raw_node;

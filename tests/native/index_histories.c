@@ -163,6 +163,18 @@ static void *change_at_random(void *argument) {
     return NULL;
 }
 
+/* To node 0, or wherever the kernel likes, while the arrays change. Where it refuses, nothing moves. */
+static void move_pages(history *h, int64_t call) {
+    static const uint64_t node_0 = 1;
+    enum { PREFERRED = 1 };
+    int64_t pages[NS_N_INDEX_ARRAYS], n_rows;
+    (void)ns_index_place(h->index, (int32_t)(call % NS_N_SIDES), call % 3 ? PREFERRED : 0, &node_0, call % 3 ? 1 : 0, 1);
+    require(h, ns_index_pages(h->index, 1, pages) != 0 || pages[0] >= 0, "pages are missing");
+    require(h, ns_index_refusal(h->index) <= 0, "a refusal is not an error number");
+    ns_index_origins(h->index, 1, &n_rows);
+    require(h, n_rows >= 0, "rows are missing");
+}
+
 static void *look_at_random(void *argument) {
     const participant *p = argument;
     history *h = p->h;
@@ -173,6 +185,7 @@ static void *look_at_random(void *argument) {
         int32_t status = ns_index_look_up(h->index, names, 16, counts, times, numbers, versions, 2);
         if (status == NS_OK) status = ns_index_lists(h->index, call % 2, names, 16, 512, offsets, ids, strengths);
         require(h, status == NS_OK, "a query failed");
+        move_pages(h, call);
         for (int64_t i = 0; i < offsets[16]; i++)
             require(h, strengths[i] >= 0.0f && strengths[i] <= 1.0f, "a strength is out of range");
         ns_index_statistics(h->index, values, shards);
