@@ -72,6 +72,7 @@ class PoolConfig(_Section):
     actors_per_numa_node: PositiveInt = 1
     threads_per_actor: PositiveInt | None = None
     numa: Literal["require", "prefer", "off"] = "prefer"
+    placement: Literal["local", "interleaved", "separated", "adaptive"] = "local"
     n_shards: PositiveInt = 16
     tiles_in_flight: PositiveInt = 2
     transport: Literal["auto", "shared", "objects"] = "auto"

@@ -90,10 +90,11 @@ def row_stride(array: Float32Array) -> int:
 
 def aligned_bytes(n_bytes: int) -> int:
     """Return what an array of so many bytes takes if it is of :func:`empty_aligned`."""
-    return n_bytes + _alignment(n_bytes)
+    return n_bytes + alignment_of(n_bytes)
 
 
-def _alignment(n_bytes: int) -> int:
+def alignment_of(n_bytes: int) -> int:
+    """Return what an array of so many bytes begins on: a huge page if it is large, else a cache line."""
     return _HUGE_PAGE_BYTES if n_bytes >= _HUGE_PAGE_BYTES else _CACHE_LINE_BYTES
 
 
@@ -106,5 +107,5 @@ def empty_aligned(shape: tuple[int, ...], dtype: type[_Scalar]) -> NDArray[_Scal
     """
     n_bytes = math.prod(shape) * np.dtype(dtype).itemsize
     buffer = np.empty(aligned_bytes(n_bytes), np.uint8)
-    start = -int(ffi.cast("uintptr_t", ffi.from_buffer(buffer))) % _alignment(n_bytes)
+    start = -int(ffi.cast("uintptr_t", ffi.from_buffer(buffer))) % alignment_of(n_bytes)
     return buffer[start : start + n_bytes].view(dtype).reshape(shape)

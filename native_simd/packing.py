@@ -18,9 +18,12 @@ from native_simd.arrays import (
     row_stride,
 )
 from native_simd.isa import ffi, lib
+from native_simd.placement import empty_placed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from native_simd.placement import MemoryPolicy
 
     Float32Array = NDArray[np.float32]
     Float64Array = NDArray[np.float64]
@@ -91,7 +94,9 @@ class PackedVectors:
         )
 
 
-def pack(vectors: Float32Array, *, unit: bool = False, threads: int = 1) -> PackedVectors:
+def pack(
+    vectors: Float32Array, *, unit: bool = False, threads: int = 1, memory: MemoryPolicy | None = None
+) -> PackedVectors:
     """Pack vectors into panels of 16, with their float64 norms.
 
     Parameters
@@ -102,17 +107,22 @@ def pack(vectors: Float32Array, *, unit: bool = False, threads: int = 1) -> Pack
         Divide each vector by its norm (in float64, rounded once): what metric "cosine" needs.
     threads : int
         Threads to use, at least 1.
+    memory : MemoryPolicy, optional
+        Where the panels go; default, where the memory policies of the packing threads say.
 
     Raises
     ------
     RowError
         For the first row that is not finite or whose norm is out of range: above 2**52 (nothing computed from the
         rest can overflow) or, with ``unit``, zero or below the float32 range.
+    OSError
+        The kernel refuses `memory` (:func:`native_simd.placement.empty_placed`).
     """
     x = require_vectors(vectors, "vectors")
     n, d = x.shape
     unit = require_flag(unit, "unit")
-    panels = empty_aligned((-(-n // LANES) * LANES * d,), np.float32)
+    shape = (-(-n // LANES) * LANES * d,)
+    panels = empty_aligned(shape, np.float32) if memory is None else empty_placed(shape, np.float32, memory)
     norms_ = _packed(x, panels, unit=unit, threads=threads)
     return PackedVectors(panels, norms_, n, d, unit)
 

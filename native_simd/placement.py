@@ -11,21 +11,25 @@ See ``set_mempolicy(2)``, ``mbind(2)`` and ``move_pages(2)``.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import math
 import mmap
 import os
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from native_simd.arguments import require_flag
+from native_simd.arrays import alignment_of
 from native_simd.isa import ffi, lib
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 _BITS_PER_WORD = 64
 # Linux has at most 1024 nodes (MAX_NUMNODES), and refuses to write a policy into a smaller mask than it uses.
 _READ_WORDS = 1024 // _BITS_PER_WORD
@@ -155,6 +159,34 @@ def bind_memory(array: NDArray[Any], policy: MemoryPolicy, *, move: bool) -> Non
     address = ffi.cast("void *", _address(array))
     code = lib.ns_memory_bind(address, array.nbytes, mode, words, n_words, int(move))
     check_code(code, "mbind")
+
+
+def empty_placed(shape: tuple[int, ...], dtype: type[_Scalar], policy: MemoryPolicy) -> NDArray[_Scalar]:
+    """Return an uninitialised array on pages of its own, which are placed as they are first written.
+
+    It begins on a page; from 2 MiB on on a huge one, where Linux grants them. Its memory goes back, policy and all,
+    with the last view of it.
+
+    Raises
+    ------
+    OSError
+        EPERM, EINVAL or ENOSYS as for :func:`bind_memory`.
+    MemoryError
+    """
+    n_bytes = math.prod(shape) * np.dtype(dtype).itemsize
+    alignment = max(alignment_of(n_bytes), mmap.PAGESIZE)
+    try:
+        pages = mmap.mmap(-1, n_bytes + alignment, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as short:
+        raise MemoryError(f"no memory for an array of {n_bytes} bytes") from short
+    if alignment > mmap.PAGESIZE:
+        with contextlib.suppress(OSError):  # a hint: a kernel without huge pages refuses it
+            pages.madvise(mmap.MADV_HUGEPAGE)
+    buffer = np.frombuffer(pages, np.uint8)
+    start = -buffer.ctypes.data % alignment
+    array = buffer[start : start + n_bytes]
+    bind_memory(array, policy, move=False)
+    return array.view(dtype).reshape(shape)
 
 
 def page_nodes(array: NDArray[Any]) -> NDArray[np.int32]:

@@ -19,6 +19,8 @@ from cluster_engine.concepts.formation import Formation, form_concept
 from cluster_engine.errors import PlacementError
 from cluster_engine.shards.affinity import NumaPolicy, PlacementReport, bind_to_node, threads_for
 from cluster_engine.shards.columns import HeldShare, Share, WholeShare
+from cluster_engine.shards.memory import pack_placed, require_plan
+from cluster_engine.shards.placement import UNPLACED
 from cluster_engine.shards.shard import BindingShard
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cluster_engine.shards.placement import MemoryPlan
     from cluster_engine.shards.rescans import ShareRescan
     from cluster_engine.shards.topology import NumaNode
     from cluster_engine.similarity.matrix import MatrixAddress
@@ -124,17 +127,23 @@ class ShardActor:
     policy : NumaPolicy
     threads : int or None
         Threads of the native library; default, one for each CPU that the binding left.
+    plan : MemoryPlan
+        Where packed vectors and the memory of shards go.
     """
 
-    def __init__(self, node: NumaNode | None, policy: NumaPolicy, threads: int | None) -> None:
+    def __init__(
+        self, node: NumaNode | None, policy: NumaPolicy, threads: int | None, plan: MemoryPlan = UNPLACED
+    ) -> None:
         self._refusal: PlacementError | None = None
         try:
             # First of all: memory allocated before the binding may lie on any node.
             self._placement = bind_to_node(node, policy)
+            require_plan(plan)
         except PlacementError as refusal:  # raised by report(): Ray would hide its type if it left a constructor
             self._refusal = refusal
             return
         self._threads = threads or threads_for(self._placement)
+        self._plan = plan
         self._token = ""
         self._packed: OrderedDict[int, native_simd.PackedVectors] = OrderedDict()
         self._lists: dict[int, NDArray[np.uint64]] = {}
@@ -245,7 +254,7 @@ class ShardActor:
         strengths = np.concatenate([formation.strengths for formation in formations])
         concepts = np.repeat(members.concept_ids, np.diff(members.offsets))
         # A shard is formed once a batch: a repetition after a lost reply finds the operation done, or an empty shard.
-        self._shards.setdefault(shard, BindingShard(vectors.shape[1])).bind(
+        self._shards.setdefault(shard, BindingShard(vectors.shape[1], plan=self._plan)).bind(
             concepts, members.rows, strengths, op_id=shard
         )
         return formations
@@ -274,7 +283,7 @@ class ShardActor:
 
     def _pack(self, shared: PairwisePass, block: int, vectors: NDArray[np.float32]) -> native_simd.PackedVectors:
         if block not in self._packed:
-            self._packed[block] = native_simd.pack(vectors, unit=shared.unit, threads=self._threads)
+            self._packed[block] = pack_placed(vectors, self._plan, unit=shared.unit, threads=self._threads)
             if len(self._packed) > shared.home_blocks + _FOREIGN_BLOCKS:
                 self._packed.popitem(last=False)
         self._packed.move_to_end(block)

@@ -244,13 +244,13 @@ def describe_placement(topology: Topology, report: PlacementReport) -> tuple[Fin
     ]
     problems = [Finding("topology", ok=False, detail=problem) for problem in topology.problems]
     cpus_asked = "not bound" if report.cpus_asked is None else f"asked for {_cpus_text(report.cpus_asked)}"
-    memory_asked = "not bound" if report.memory_asked is None else f"asked for {_policy_text(report.memory_asked)}"
+    memory_asked = "not bound" if report.memory_asked is None else f"asked for {format_policy(report.memory_asked)}"
     return (
         *nodes,
         *problems,
         Finding("cpus", ok=not report.cpu_errors, detail=f"{_cpus_text(report.cpus)}, {cpus_asked}"),
         *(Finding("cpus", ok=False, detail=error) for error in report.cpu_errors),
-        Finding("memory", ok=not report.memory_errors, detail=f"{_policy_text(report.memory)}, {memory_asked}"),
+        Finding("memory", ok=not report.memory_errors, detail=f"{format_policy(report.memory)}, {memory_asked}"),
         *(Finding("memory", ok=False, detail=error) for error in report.memory_errors),
     )
 
@@ -293,7 +293,7 @@ def _set_cpus(asked: frozenset[int], calls: SystemCalls, errors: dict[str, None]
             except ProcessLookupError:  # noqa: PERF203 - each thread is refused, or has ended, on its own
                 continue
             except OSError as error:
-                errors[_explain(f"sched_setaffinity({format_cpu_list(asked)})", error)] = None
+                errors[explain_refusal(f"sched_setaffinity({format_cpu_list(asked)})", error)] = None
 
 
 def _read_cpus(calls: SystemCalls, errors: dict[str, None]) -> tuple[int, ...] | None:
@@ -304,7 +304,7 @@ def _read_cpus(calls: SystemCalls, errors: dict[str, None]) -> tuple[int, ...] |
         except ProcessLookupError:  # noqa: PERF203 - each thread is refused, or has ended, on its own
             continue
         except OSError as error:
-            errors[_explain("sched_getaffinity", error)] = None
+            errors[explain_refusal("sched_getaffinity", error)] = None
             return None
     return tuple(sorted(cpus))
 
@@ -313,7 +313,7 @@ def _list_threads(calls: SystemCalls, errors: dict[str, None]) -> list[int]:
     try:
         return list(calls.threads())
     except OSError as error:
-        errors[_explain("listing threads, so only the calling one is bound and reported", error)] = None
+        errors[explain_refusal("listing threads, so only the calling one is bound and reported", error)] = None
         return [_CALLING_THREAD]
 
 
@@ -323,17 +323,18 @@ def _bind_memory(asked: MemoryPolicy | None, calls: SystemCalls) -> tuple[Memory
         try:
             calls.set_memory_policy(asked)
         except OSError as error:
-            errors.append(_explain(f"set_mempolicy({_policy_text(asked)})", error))
+            errors.append(explain_refusal(f"set_mempolicy({format_policy(asked)})", error))
     try:
         policy = calls.get_memory_policy()
     except OSError as error:
-        return None, (*errors, _explain("get_mempolicy", error))
+        return None, (*errors, explain_refusal("get_mempolicy", error))
     if asked is not None and policy != asked and not errors:
-        errors.append(f"the kernel took {_policy_text(asked)} and holds {_policy_text(policy)}")
+        errors.append(f"the kernel took {format_policy(asked)} and holds {format_policy(policy)}")
     return policy, tuple(errors)
 
 
-def _explain(call: str, error: OSError) -> str:
+def explain_refusal(call: str, error: OSError) -> str:
+    """Say which call the kernel refused, with the name of the error and what it means here."""
     number = error.errno or 0
     meaning = _MEANINGS.get(number) or error.strerror or str(error)
     return f"{call}: {errno.errorcode.get(number, 'error')}: {meaning}"
@@ -343,7 +344,8 @@ def _cpus_text(cpus: tuple[int, ...] | None) -> str:
     return "not known" if cpus is None else format_cpu_list(cpus) or "none"
 
 
-def _policy_text(policy: MemoryPolicy | None) -> str:
+def format_policy(policy: MemoryPolicy | None) -> str:
+    """Write a memory policy as the kernel does, such as ``bind:0``."""
     if policy is None:
         return "not known"
     return f"{policy.mode.value}:{format_cpu_list(policy.nodes)}" if policy.nodes else policy.mode.value

@@ -30,6 +30,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from cluster_engine.errors import ClusterConnectionError, PassError
 from cluster_engine.shards.actor import ActorReport, ShardActor
 from cluster_engine.shards.affinity import NumaPolicy
+from cluster_engine.shards.placement import Strategy, plan_memory
 from cluster_engine.shards.topology import NumaNode, Topology, read_topology
 
 if TYPE_CHECKING:
@@ -146,11 +147,13 @@ class ShardPool:
         self._config = config
         self._members: list[_Member] = []
         actor_class: Any = ray.remote(ShardActor)  # Ray's actor classes are not typed
+        policy = NumaPolicy(config.numa)
         handles: list[Any] = []
         ray_nodes: list[str] = []
         for ray_node, topology in (topologies or _read_topologies(config.start_timeout_s)).items():
             nodes = [node for node in topology.nodes if node.cpus]
             for node in nodes:
+                plan = plan_memory(Strategy(config.placement), topology, node.index, policy)
                 cpus = min(float(len(node.cpus)), _ray_cpus(ray_node) / len(nodes))
                 handles += [
                     actor_class.options(
@@ -158,7 +161,7 @@ class ShardPool:
                         max_restarts=config.max_restarts,
                         runtime_env=_runtime_env(),
                         scheduling_strategy=NodeAffinitySchedulingStrategy(ray_node, soft=False),
-                    ).remote(node, NumaPolicy(config.numa), config.threads_per_actor or _threads(node, config))
+                    ).remote(node, policy, config.threads_per_actor or _threads(node, config), plan)
                     for _ in range(config.actors_per_numa_node)
                 ]
                 ray_nodes += [ray_node] * config.actors_per_numa_node

@@ -1,7 +1,7 @@
 """One shard of the binding index: the bindings of the concepts hashed to it, in both directions.
 
 Plain Python over :class:`native_simd.BindingIndex`: it turns what callers have into arrays, and seconds into
-half-lives. It knows nothing of Ray, of other shards or of where its memory lies.
+half-lives. It knows nothing of Ray, of other shards or of how its memory is placed.
 """
 
 from __future__ import annotations
@@ -11,9 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import native_simd
+from cluster_engine.shards.memory import PlacedMemory
+from cluster_engine.shards.placement import UNPLACED
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+
+    from cluster_engine.shards.memory import MemoryReport
+    from cluster_engine.shards.placement import MemoryPlan
 
     Columns = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
 
@@ -47,11 +52,16 @@ class BindingShard:
         Logical shards within, a power of two up to 256: as many threads can work on a batch. No answer depends on it.
     threads : int
         Threads of a call; they pay from some 100,000 bindings on.
+    plan : MemoryPlan
+        Nodes that its memory goes to (:func:`~cluster_engine.shards.placement.plan_memory`); by default where the
+        threads that write it live.
 
     Raises
     ------
     ValueError
         A parameter is out of range.
+    PlacementError
+        The plan requires what the machine refuses.
 
     Notes
     -----
@@ -61,12 +71,20 @@ class BindingShard:
     batch of m bindings costs O(m) expected, whatever is there (:class:`native_simd.BindingIndex`).
     """
 
-    def __init__(self, dimension: int, n_shards: int = 16, *, threads: int = 1) -> None:
+    def __init__(self, dimension: int, n_shards: int = 16, *, threads: int = 1, plan: MemoryPlan = UNPLACED) -> None:
         if dimension < 1:
             raise ValueError(f"dimension must be at least 1, got {dimension}")
         self.dimension = dimension
         self._threads = threads
-        self._index = native_simd.BindingIndex(n_shards)
+        self._placed_index = native_simd.BindingIndex(n_shards)
+        self._memory = PlacedMemory(self._placed_index.memory, plan)
+
+    @property
+    def _index(self) -> native_simd.BindingIndex:
+        """The index; adaptive memory follows its calls."""
+        if self._memory.is_adaptive:
+            self._memory.follow()
+        return self._placed_index
 
     @classmethod
     def load(
@@ -79,6 +97,7 @@ class BindingShard:
         *,
         n_shards: int = 16,
         threads: int = 1,
+        plan: MemoryPlan = UNPLACED,
     ) -> BindingShard:
         """Return a shard with the bindings and the operations of another, of any number of logical shards.
 
@@ -93,7 +112,7 @@ class BindingShard:
         -----
         Activations and versions of concepts are not part of a snapshot.
         """
-        shard = cls(dimension, n_shards, threads=threads)
+        shard = cls(dimension, n_shards, threads=threads, plan=plan)
         shard.bind(concept_ids, episode_ids, strengths, op_id=0)
         shard._index.restore_operations(_ids(operations, "operations"))
         return shard
@@ -219,6 +238,10 @@ class BindingShard:
     def statistics(self) -> native_simd.IndexStatistics:
         """Return counts and memory."""
         return self._index.statistics()
+
+    def memory_report(self) -> MemoryReport:
+        """Read back from the kernel which nodes the memory lies on; O(pages)."""
+        return self._memory.report()
 
 
 def _ids(values: ArrayLike, name: str) -> NDArray[np.int64]:

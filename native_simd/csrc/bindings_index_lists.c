@@ -64,7 +64,6 @@ int32_t ns_index_lists(ns_index *index, int32_t of_episodes, const int64_t *name
     if (n < 0) return NS_E_ARGUMENT;
     uint8_t touched[NS_MOST_SHARDS];
     if (!of_episodes) ns_touched_by(index, names, n, touched);
-    ns_count_rows(index, n);
     ns_index_lock(index, of_episodes ? NULL : touched, 0);
     int64_t longest = 0;
     int32_t status = NS_OK;
@@ -75,6 +74,7 @@ int32_t ns_index_lists(ns_index *index, int32_t of_episodes, const int64_t *name
         offsets[i + 1] = offsets[i] + size;
     }
     if (offsets[n] && offsets[n] <= capacity) {
+        ns_count_rows(index, n); /* of the two calls that make an answer, the second */
         listed *list = malloc((size_t)longest * sizeof *list);
         for (int64_t i = 0; list && i < n; i++) {
             list_one(index, names[i], list);

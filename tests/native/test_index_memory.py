@@ -1,8 +1,9 @@
-"""Where the arrays of a binding index lie, as the kernel says. `make test-numa` runs it where there are several nodes."""
+"""Where the arrays of a binding index lie, as the kernel says. `make test-numa` runs it on several nodes."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 from collections import Counter
@@ -12,10 +13,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from cluster_engine.shards.affinity import NumaPolicy, bind_to_node
+from cluster_engine.shards.memory import pack_placed
+from cluster_engine.shards.migration import ROWS_A_PAGE
+from cluster_engine.shards.placement import Strategy, plan_memory
+from cluster_engine.shards.shard import BindingShard
 from cluster_engine.shards.topology import read_topology
 from native_simd import BindingIndex
 from native_simd.index_memory import CONCEPT_ARRAYS, EPISODE_ARRAYS
-from native_simd.placement import MemoryMode, MemoryPolicy, current_cpu_node, get_memory_policy
+from native_simd.placement import (
+    MemoryMode,
+    MemoryPolicy,
+    current_cpu_node,
+    get_memory_policy,
+    page_nodes,
+    set_memory_policy,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,9 +54,10 @@ needs_two_nodes = pytest.mark.skipif(len(CPU_NODES) < 2, reason="needs two NUMA 
 
 
 @pytest.fixture(autouse=True)
-def _cpus_restored() -> Iterator[None]:
-    cpus = os.sched_getaffinity(0)
+def _placement_restored() -> Iterator[None]:
+    policy, cpus = get_memory_policy(), os.sched_getaffinity(0)
     yield
+    set_memory_policy(policy)
     for thread in Path("/proc/self/task").iterdir():
         with contextlib.suppress(ProcessLookupError):
             os.sched_setaffinity(int(thread.name), cpus)
@@ -212,4 +226,68 @@ def test_a_live_index_moves_and_keeps_its_bindings() -> None:
     assert set(nodes_of(index, EPISODE_ARRAYS)) == {first}
     index.check()
     for column, kept in zip(index.bindings(), before, strict=True):
+        np.testing.assert_array_equal(column, kept)
+
+
+# Strategies of a shard
+
+
+def filled_shard(strategy: Strategy, policy: NumaPolicy, home: int) -> BindingShard:
+    shard = BindingShard(3, N_SHARDS, plan=plan_memory(strategy, TOPOLOGY, home, policy))
+    numbers = np.arange(N_BINDINGS)
+    shard.bind(numbers % 9973, numbers // 2, np.full(N_BINDINGS, 0.5, np.float32), op_id=1)
+    return shard
+
+
+def lies_on(shard: BindingShard) -> tuple[set[int], set[int]]:
+    report = shard.memory_report()
+    assert report.errors == ()
+    assert report.pages is not None
+    pages = report.pages
+    return tuple({node for name in side for node in pages[name]} for side in (CONCEPT_ARRAYS, EPISODE_ARRAYS))  # type: ignore[return-value]
+
+
+@needs_two_nodes
+@pytest.mark.parametrize("policy", [NumaPolicy.PREFER, NumaPolicy.REQUIRE])
+@pytest.mark.parametrize("home", range(2))
+@pytest.mark.parametrize("strategy", Strategy)
+def test_each_strategy_takes_effect_in_a_bound_process(strategy: Strategy, home: int, policy: NumaPolicy) -> None:
+    here, other = CPU_NODES[home], CPU_NODES[1 - home]
+    assert bind_to_node(here, policy).cpus == here.cpus
+    expected = {
+        Strategy.LOCAL: ({here.index}, {here.index}),
+        Strategy.INTERLEAVED: (set(NODES), set(NODES)),
+        Strategy.SEPARATED: ({here.index}, {other.index}),
+        Strategy.ADAPTIVE: ({here.index}, {here.index}),
+    }[strategy]
+    assert lies_on(filled_shard(strategy, policy, here.index)) == expected
+    vectors = np.random.default_rng(1).standard_normal((2000, 64), np.float32)
+    packed = pack_placed(vectors, plan_memory(strategy, TOPOLOGY, here.index, policy), unit=True, threads=2)
+    assert set(page_nodes(packed.panels).tolist()) == expected[0]
+
+
+@needs_two_nodes
+@pytest.mark.parametrize("policy", [NumaPolicy.PREFER, NumaPolicy.REQUIRE])
+def test_adaptive_memory_follows_threads_to_another_node(policy: NumaPolicy, caplog: pytest.LogCaptureFixture) -> None:
+    first, second = CPU_NODES[:2]
+    os.sched_setaffinity(0, first.cpus)
+    shard = filled_shard(Strategy.ADAPTIVE, policy, first.index)
+    before = shard.bindings()
+    pages = shard.memory_report().pages
+    assert pages is not None
+    n_pages = sum(sum(by_node.values()) for by_node in pages.values())
+    names = np.arange(10_000)
+    os.sched_setaffinity(0, second.cpus)
+    n_before = (N_BINDINGS + 2 * ROWS_A_PAGE * n_pages) // 2 // len(names)
+    for _ in range(n_before):  # half of what it takes
+        shard.fan_out(names)
+    assert lies_on(shard) == ({first.index}, {first.index})
+    with caplog.at_level(logging.INFO):
+        for _ in range(n_before + 20):
+            shard.fan_out(names)
+    assert lies_on(shard) == ({second.index}, {second.index})
+    assert shard.memory_report().home == second.index
+    (record,) = (record for record in caplog.records if "migration" in record.getMessage())
+    assert f"from={first.index} to={second.index}" in record.getMessage()
+    for column, kept in zip(shard.bindings(), before, strict=True):
         np.testing.assert_array_equal(column, kept)
