@@ -107,6 +107,15 @@ static int32_t move_shard(ns_shard *s, int32_t side, int32_t move) {
     return result;
 }
 
+/* What the kernel says of a policy, tried on a page that nobody uses: an index may have no mapped array yet. */
+static int32_t try_policy(const ns_policy *policy) {
+    void *page = map(1);
+    if (!page) return -ENOMEM;
+    const int32_t result = place(page, 1, policy, 0);
+    munmap(page, mapped_bytes(1));
+    return result;
+}
+
 int32_t ns_index_place(ns_index *index, int32_t side, int32_t mode, const uint64_t *node_mask, int32_t n_words,
                        int32_t move) {
     if (side < 0 || side >= NS_N_SIDES || n_words < 0 || n_words > NS_NODE_WORDS) return -EINVAL;
@@ -116,7 +125,7 @@ int32_t ns_index_place(ns_index *index, int32_t side, int32_t mode, const uint64
     index->placement.policies[side] = policy;
     index->placement.refusal = 0;
     ns_index_unlock(index, NULL);
-    int32_t result = 0;
+    int32_t result = try_policy(&policy);
     for (int32_t s = 0; s < index->n_shards; s++) {
         const int32_t refusal = move_shard(&index->shards[s], side, move);
         if (refusal) result = refusal;

@@ -176,7 +176,7 @@ void ns_index_statistics(ns_index *index, int64_t *values, int64_t *bindings_by_
 enum { NS_BY_CONCEPT = 0, NS_BY_EPISODE = 1, NS_N_SIDES = 2, NS_N_INDEX_ARRAYS = 7, NS_MOST_NODES = 1024 };
 
 /* Gives the arrays of a side, and those that come to be, a memory policy, as ns_memory_bind; with move, their pages move
- * meanwhile, beside readers. 0, or -errno of the last array that was refused; all are tried. */
+ * meanwhile, beside readers. 0, or -errno of the last array that was refused; all are tried, and a page of none. */
 int32_t ns_index_place(ns_index *index, int32_t side, int32_t mode, const uint64_t *node_mask, int32_t n_words,
                        int32_t move);
 int32_t ns_index_refusal(ns_index *index); /* -errno of the last array refused when it came to be since; 0: none */

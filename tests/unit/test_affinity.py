@@ -485,3 +485,43 @@ print(json.dumps([sorted(os.sched_getaffinity(0)), dataclasses.asdict(report), r
     assert [error.split(": ")[1] for error in report["memory_errors"]] == ["EPERM", "EPERM"]
     assert "cpu: sched_setaffinity" in refusal
     assert "memory: set_mempolicy" in refusal
+
+
+# mbind, move_pages
+PAGE_NUMBERS = {"x86_64": (237, 279), "aarch64": (235, 239)}
+
+
+@pytest.mark.skipif(platform.machine() not in PAGE_NUMBERS, reason="system call numbers are listed for two machines")
+def test_real_seccomp_filter_leaves_memory_where_it_is_under_prefer() -> None:
+    n_bindings, pages, errors, n_packed, refusal = run_child(
+        SECCOMP
+        + f"forbid({PAGE_NUMBERS[platform.machine()]!r})\n"
+        + """
+import json
+import numpy as np
+from cluster_engine.errors import PlacementError
+from cluster_engine.shards.affinity import NumaPolicy
+from cluster_engine.shards.memory import pack_placed
+from cluster_engine.shards.placement import Strategy, plan_memory
+from cluster_engine.shards.shard import BindingShard
+from cluster_engine.shards.topology import NumaNode, Topology
+
+topology = Topology((NumaNode(0, (0,), 1 << 30, (10, 21)), NumaNode(1, (1,), 1 << 30, (21, 10))))
+plan = plan_memory(Strategy.ADAPTIVE, topology, 1, NumaPolicy.PREFER)
+shard = BindingShard(3, 1, plan=plan)
+numbers = np.arange(50_000)
+shard.bind(numbers % 999, numbers, np.full(len(numbers), 0.5, np.float32), op_id=1)
+shard.fan_out(numbers)
+report = shard.memory_report()
+packed = pack_placed(np.eye(40, dtype=np.float32), plan, unit=True, threads=1)
+try:
+    BindingShard(3, 1, plan=plan_memory(Strategy.LOCAL, topology, 1, NumaPolicy.REQUIRE))
+except PlacementError as error:
+    refusal = str(error)
+print(json.dumps([len(shard), report.pages, report.errors, packed.n, refusal]))
+"""
+    )
+    assert (n_bindings, pages, n_packed) == (50_000, None, 40)
+    assert [error.split(" (")[0].split(":")[0] for error in errors][-1].startswith("move_pages")
+    assert all("EPERM" in error for error in errors)
+    assert "mbind(bind:1): EPERM" in refusal
