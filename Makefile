@@ -67,7 +67,7 @@ test-neon:
 	tests/native/neon.sh
 
 test-numa: $(VENV)/.installed-test
-	tests/native/numa_vm.sh $(BIN)/python -m pytest -p no:cacheprovider tests/native/test_placement.py tests/native/test_index_memory.py
+	tests/native/numa_vm.sh $(BIN)/python -m pytest -p no:cacheprovider tests/native/test_placement.py tests/native/test_index_memory.py tests/unit/test_probe.py
 
 # The tests of damaged files and requests take a sample; this takes ten thousand of each.
 mutants: $(VENV)/.installed-test

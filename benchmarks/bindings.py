@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,7 @@ from benchmarks.figures import Figure, of_turns
 from benchmarks.suite import Part, Suite
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -111,6 +113,48 @@ def fan_outs(divide: int) -> list[Figure]:
     return figures
 
 
+@contextmanager
+def _small_pages() -> Iterator[None]:
+    """Let this process have no huge pages that are not asked for by name: as where Linux grants none."""
+    disable = 41  # PR_SET_THP_DISABLE of prctl(2)
+    process_control = ctypes.CDLL(None, use_errno=True).prctl
+    assert process_control(disable, 1, 0, 0, 0) == 0
+    try:
+        yield
+    finally:
+        assert process_control(disable, 0, 0, 0, 0) == 0
+
+
+def pages(divide: int) -> list[Figure]:
+    """Updates and fan-outs of an index that no cache holds, on huge pages and on small ones."""
+    size = 10_000_000 // divide
+    pairs, operation = _pairs(size), iter(range(1, 10**9))
+    rows = min(size, _ROWS)
+    concepts, episodes = (np.ascontiguousarray(column[:rows]) for column in pairs)
+    names = np.random.default_rng(3).choice(pairs[0], rows)
+    values = np.random.default_rng(2).random(rows, np.float32)
+
+    def figures(contender: str) -> list[Figure]:
+        index = _filled(pairs)
+        return [
+            *_figures(
+                {"call": "set_strengths", "bindings": size},
+                rows,
+                {contender: lambda: index.set_strengths(concepts, episodes, values, next(operation))},
+            ),
+            *_figures({"call": "fan_out", "bindings": size}, rows, {contender: partial(index.fan_out, names)}),
+            *_figures(
+                {"call": "decay", "bindings": size},
+                size,
+                {contender: lambda: index.decay(2.0**-20, next(operation))},
+            ),
+        ]
+
+    huge = figures("engine, huge pages")
+    with _small_pages():
+        return huge + figures("4 KiB pages")
+
+
 def decays(divide: int) -> list[Figure]:
     """All strengths, beside a copy of as many."""
     size = 10_000_000 // divide
@@ -147,6 +191,11 @@ SUITE = Suite(
             note="Keys of pairs, sorted beforehand, cannot take a new pair; the dictionary holds Python's numbers.",
         ),
         "fan-out": Part("Fan-out (marks: below 10 ns in cache, below 60 ns at 10 million bindings)", fan_outs),
+        "pages": Part(
+            "Huge pages, at 10 million bindings",
+            pages,
+            note="The same calls where Linux grants no huge pages (`prctl`, PR_SET_THP_DISABLE).",
+        ),
         "decay": Part("Decay of all strengths (mark: 0.7x of the copy)", decays),
         "types": Part("Type of an id (mark: below 1 ns)", type_checks),
     },

@@ -24,6 +24,7 @@ from cluster_engine.linkage.plan import path_bytes
 from cluster_engine.shards.affinity import NumaPolicy, bind_to_node, describe_placement
 from cluster_engine.shards.linkage import POOL_COPIES
 from cluster_engine.shards.pool import connected
+from cluster_engine.shards.probe import count_huge_bytes, probe_nodes, probe_strategies
 from cluster_engine.shards.topology import read_topology
 from cluster_engine.similarity.capacity import available_bytes, largest_fitting
 
@@ -36,7 +37,7 @@ _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # looked at, not written
 _HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage")
 _DIMENSION = 768
-_GIB = 1 << 30
+_MIB, _GIB = 1 << 20, 1 << 30
 
 Status = Literal["ok", "warning", "broken"]
 
@@ -107,9 +108,17 @@ def _memory() -> Iterator[Check]:
         f"room to cluster {largest_fitting(need, free):,} episodes of {_DIMENSION} dimensions by average linkage",
     )
     yield _shared_memory()
-    huge = _read(_HUGE_PAGES / "enabled") or "not supported"
-    status: Status = "warning" if "[never]" in huge or "[" not in huge else "ok"
-    yield Check("huge pages", status, f"anonymous memory: {huge}, shared: {_read(_HUGE_PAGES / 'shmem_enabled')}")
+    yield _huge_pages()
+
+
+def _huge_pages() -> Check:
+    """Judge by what a large array got: a kernel may allow huge pages, and have none free."""
+    allowed = _read(_HUGE_PAGES / "enabled") or "not supported"
+    n_bytes = count_huge_bytes()
+    got = "not known" if n_bytes is None else f"{n_bytes // _MIB} MiB of 4"
+    text = f"anonymous memory: {allowed}, shared: {_read(_HUGE_PAGES / 'shmem_enabled')}; a large array has {got}"
+    is_granted = re.search(r"\[(always|madvise)\]", allowed) if n_bytes is None else n_bytes > 0
+    return Check("huge pages", "ok" if is_granted else "warning", text)
 
 
 def _shared_memory() -> Check:
@@ -144,9 +153,11 @@ def _cluster() -> Check:
 
 
 def _placement() -> Iterator[Check]:
-    """Bind to each node in turn, under "prefer", and say what took effect."""
+    """Bind to each node in turn, under "prefer", and place some memory there; say what took effect."""
     topology = read_topology()
-    reports = [bind_to_node(node, NumaPolicy.PREFER) for node in topology.nodes if node.cpus]
+    nodes = [node for node in topology.nodes if node.cpus]
+    reports = [bind_to_node(node, NumaPolicy.PREFER) for node in nodes]
     findings = [finding for report in reports for finding in describe_placement(topology, report)]
+    findings += [*probe_nodes(topology), *probe_strategies(topology, nodes[-1].index)]
     for finding in dict.fromkeys(findings):  # the nodes are described with each binding
         yield Check(f"numa {finding.subject}", "ok" if finding.ok else "warning", finding.detail)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pytest
@@ -76,6 +76,19 @@ def test_each_numa_node_gets_an_actor_bound_to_its_cpus() -> None:
         assert [report.threads for report in pool.reports] == [1, 1]
         assert pool.reports[1].placement.memory_errors  # this host has no node 1, and the report says so
         assert fill(pool, COSINE) == expected(COSINE).tobytes()
+
+
+@pytest.mark.parametrize("placement", ["local", "interleaved", "separated", "adaptive"])
+def test_any_placement_of_memory_gives_the_same_bytes(placement: Literal["local", "adaptive"]) -> None:
+    """Of nodes that this host does not have: what cannot be placed lies where it may."""
+    with ShardPool(PoolConfig(placement=placement), fake_topology(2)) as pool:
+        assert fill(pool, COSINE) == expected(COSINE).tobytes()
+
+
+def test_require_refuses_memory_on_two_nodes_where_there_is_one() -> None:
+    topology = {name: Topology(found.nodes[:1]) for name, found in fake_topology(1).items()}
+    with pytest.raises(PlacementError, match="separated memory takes two nodes"):
+        ShardPool(PoolConfig(numa="require", placement="separated"), topology)
 
 
 def test_require_refuses_a_node_that_is_not_there() -> None:
