@@ -19,6 +19,7 @@ from native_simd.agglomeration import (  # after the path
 )
 from native_simd.binding_index import BindingIndex, BindingLists, ConceptStates, IndexStatistics
 from native_simd.bindings import FanLaw, decay, decay_half_life, fan_effect
+from native_simd.cells import Cells, divide, search_cells
 from native_simd.chain import ChainCounters, Method, NearestNeighbourChain
 from native_simd.epilogue import Sigmoid, Temporal
 from native_simd.exact import pair_similarities
@@ -47,6 +48,7 @@ __all__ = [
     "AgglomerationCounters",
     "BindingIndex",
     "BindingLists",
+    "Cells",
     "ChainCounters",
     "ClusterPanels",
     "ConceptStates",
@@ -73,6 +75,7 @@ __all__ = [
     "count_tiles",
     "decay",
     "decay_half_life",
+    "divide",
     "empty_lists",
     "fan_effect",
     "is_concept",
@@ -90,6 +93,7 @@ __all__ = [
     "rank_clusters",
     "read_lists",
     "renumber",
+    "search_cells",
     "similarity",
     "sketch",
     "top_k",

@@ -34,6 +34,11 @@ typedef struct {
      * integers: those of pair k of a panel's 16 vectors lie at panels + 32 k. No sum overflows (quantized.c). No calls. */
     void (*quantized_dot)(const int16_t *vector, const int16_t *panels, int64_t n_pairs, int64_t n_panels,
                           int32_t *sums);
+    /* The same of panels of 8-bit integers. */
+    void (*bytes_dot)(const int16_t *vector, const int8_t *panels, int64_t n_pairs, int64_t n_panels, int32_t *sums);
+    /* out[c] = inner product of one vector with row which[c] of those at rows, in one chain as in tile_dot, unfinished;
+     * six arguments. No calls. */
+    void (*row_dot_of)(const float *vector, const float *rows, int64_t d, const int64_t *which, int64_t n, float *out);
 } ns_kernels;
 
 extern const ns_kernels ns_kernels_scalar;
@@ -42,6 +47,7 @@ extern const ns_kernels ns_kernels_avx2;
 extern const ns_kernels ns_kernels_avx512;
 void ns_quantized_dot_avx2(const int16_t *vector, const int16_t *panels, int64_t n_pairs, int64_t n_panels,
                            int32_t *sums);
+void ns_bytes_dot_avx2(const int16_t *vector, const int8_t *panels, int64_t n_pairs, int64_t n_panels, int32_t *sums);
 #elif defined(__aarch64__)
 extern const ns_kernels ns_kernels_neon;
 #endif
@@ -70,10 +76,6 @@ void ns_finish(int32_t metric, float *tile, int64_t rows, int64_t columns);
 /* tile[rows][NS_TILE_ROWS] = similarities of rows vectors with columns vectors, up to NS_TILE_ROWS each (pairwise.c). */
 void ns_similarity_tile(const ns_kernels *kernels, int32_t metric, const float *a, int64_t rows, const float *b,
                         int64_t columns, int64_t d, float *tile);
-
-/* units[n][d] = rows divided by their norms, with the bits that ns_pack gives them. NS_E_ROW: one has no direction
- * (pack.c). */
-int32_t ns_unit_rows(const float *rows, int64_t n, int64_t d, int64_t stride, float *units);
 
 /* out[n] = cosines of the n vectors in panels with a unit vector of d contiguous elements (search.c). */
 void ns_vector_similarities(const ns_kernels *kernels, const float *unit, const float *panels, int64_t n, int64_t d,

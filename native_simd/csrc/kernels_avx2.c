@@ -2,7 +2,7 @@
  *
  * 12 accumulators, 3 halves of b and 1 broadcast fill the 16 registers; 12 chains cover the 4-cycle latency of two FMA
  * ports. 4 broadcasts and 3 loads feed 12 FMAs, fewer than for 6 x 16, and 4 rows divide a panel. */
-#include "internal.h"
+#include "cells.h"
 
 #if defined(__x86_64__)
 #pragma GCC push_options
@@ -134,8 +134,12 @@ static int64_t row_at_least_either(const float *row, const float *thresholds, in
     return count;
 }
 
+static void row_dot_of(const float *vector, const float *rows, int64_t d, const int64_t *which, int64_t n, float *out) {
+    ns_row_dot_of(vector, rows, d, which, n, out);
+}
+
 const ns_kernels ns_kernels_avx2 = {"avx2",       tile_dot, tile_sqeuclidean,   ns_transpose, row_max,
                                    row_at_least, vector_dot, vector_dot_of, row_at_least_either,
-                                   ns_quantized_dot_avx2};
+                                   ns_quantized_dot_avx2, ns_bytes_dot_avx2, row_dot_of};
 #pragma GCC pop_options
 #endif

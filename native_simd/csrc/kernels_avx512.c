@@ -2,7 +2,7 @@
  *
  * 24 chains cover the 4-cycle latency of two FMA ports three times over; with 3 registers of b and 1 broadcast they fit
  * the 32 registers. 8 broadcasts and 3 loads feed 24 FMAs, so a core with two loads a cycle waits on the FMAs alone. */
-#include "internal.h"
+#include "cells.h"
 
 #if defined(__x86_64__)
 #pragma GCC push_options
@@ -118,8 +118,12 @@ static int64_t row_at_least_either(const float *row, const float *thresholds, in
     return count;
 }
 
+static void row_dot_of(const float *vector, const float *rows, int64_t d, const int64_t *which, int64_t n, float *out) {
+    ns_row_dot_of(vector, rows, d, which, n, out);
+}
+
 const ns_kernels ns_kernels_avx512 = {"avx512",     tile_dot, tile_sqeuclidean,   ns_transpose, row_max,
                                      row_at_least, vector_dot, vector_dot_of, row_at_least_either,
-                                     ns_quantized_dot_avx2};
+                                     ns_quantized_dot_avx2, ns_bytes_dot_avx2, row_dot_of};
 #pragma GCC pop_options
 #endif

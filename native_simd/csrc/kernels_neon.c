@@ -1,7 +1,7 @@
 /* NEON (AArch64). Micro-kernel 4 x 16: a quarter panel of a against one panel of b, 16 accumulators.
  *
  * 16 chains cover a 4-cycle latency on four FMA pipes; one load brings four elements of a, used by lane. */
-#include "internal.h"
+#include "cells.h"
 
 #if defined(__aarch64__)
 #include <arm_neon.h>
@@ -135,6 +135,37 @@ static void quantized_dot(const int16_t *vector, const int16_t *panels, int64_t 
     if (j < n_panels) quantized_panels(vector, panels + j * panel, n_pairs, sums + j * NS_LANES, 1);
 }
 
+static inline __attribute__((always_inline)) void byte_panels(const int16_t *vector, const int8_t *panels,
+                                                              int64_t n_pairs, int32_t *sums, const int n) {
+    int32x4_t acc[2][QUADS];
+#pragma GCC unroll 2
+    for (int p = 0; p < n; p++)
+#pragma GCC unroll 4
+        for (int q = 0; q < QUADS; q++) acc[p][q] = vdupq_n_s32(0);
+    for (int64_t k = 0; k < n_pairs; k++) {
+        const int16x8_t x = vzip1q_s16(vld1q_dup_s16(vector + 2 * k), vld1q_dup_s16(vector + 2 * k + 1));
+#pragma GCC unroll 2
+        for (int p = 0; p < n; p++)
+#pragma GCC unroll 4
+            for (int q = 0; q < QUADS; q++) {
+                const int16x8_t y = vmovl_s8(vld1_s8(panels + (p * n_pairs + k) * 2 * NS_LANES + 8 * q));
+                const int32x4_t low = vmull_s16(vget_low_s16(x), vget_low_s16(y)), high = vmull_high_s16(x, y);
+                acc[p][q] = vaddq_s32(acc[p][q], vpaddq_s32(low, high));
+            }
+    }
+#pragma GCC unroll 2
+    for (int p = 0; p < n; p++)
+#pragma GCC unroll 4
+        for (int q = 0; q < QUADS; q++) vst1q_s32(sums + p * NS_LANES + 4 * q, acc[p][q]);
+}
+
+static void bytes_dot(const int16_t *vector, const int8_t *panels, int64_t n_pairs, int64_t n_panels, int32_t *sums) {
+    const int64_t panel = 2 * NS_LANES * n_pairs;
+    int64_t j = 0;
+    for (; j + 2 <= n_panels; j += 2) byte_panels(vector, panels + j * panel, n_pairs, sums + j * NS_LANES, 2);
+    if (j < n_panels) byte_panels(vector, panels + j * panel, n_pairs, sums + j * NS_LANES, 1);
+}
+
 static int64_t row_at_least_either(const float *row, const float *thresholds, int64_t n, const float *threshold,
                                    int32_t *found) {
     const float32x4_t floor = vdupq_n_f32(*threshold);
@@ -150,7 +181,11 @@ static int64_t row_at_least_either(const float *row, const float *thresholds, in
     return count;
 }
 
+static void row_dot_of(const float *vector, const float *rows, int64_t d, const int64_t *which, int64_t n, float *out) {
+    ns_row_dot_of(vector, rows, d, which, n, out);
+}
+
 const ns_kernels ns_kernels_neon = {"neon",       tile_dot, tile_sqeuclidean,   ns_transpose, row_max,
                                    row_at_least, vector_dot, vector_dot_of, row_at_least_either,
-                                   quantized_dot};
+                                   quantized_dot, bytes_dot, row_dot_of};
 #endif

@@ -2,7 +2,7 @@
 #pragma GCC optimize("no-tree-vectorize")
 #include <math.h>
 
-#include "internal.h"
+#include "cells.h"
 
 #define STRIDE NS_TILE_ROWS
 
@@ -81,6 +81,16 @@ static void quantized_dot(const int16_t *vector, const int16_t *panels, int64_t 
     }
 }
 
+static void bytes_dot(const int16_t *vector, const int8_t *panels, int64_t n_pairs, int64_t n_panels, int32_t *sums) {
+    for (int64_t j = 0; j < n_panels * NS_LANES; j++) {
+        const int8_t *y = panels + (j / NS_LANES) * 2 * NS_LANES * n_pairs + 2 * (j % NS_LANES);
+        int32_t sum = 0;
+        for (int64_t k = 0; k < n_pairs; k++)
+            sum += vector[2 * k] * y[2 * NS_LANES * k] + vector[2 * k + 1] * y[2 * NS_LANES * k + 1];
+        sums[j] = sum;
+    }
+}
+
 static int64_t row_at_least_either(const float *row, const float *thresholds, int64_t n, const float *threshold,
                                    int32_t *found) {
     int64_t count = 0;
@@ -89,5 +99,10 @@ static int64_t row_at_least_either(const float *row, const float *thresholds, in
     return count;
 }
 
+static void row_dot_of(const float *vector, const float *rows, int64_t d, const int64_t *which, int64_t n, float *out) {
+    ns_row_dot_of(vector, rows, d, which, n, out);
+}
+
 const ns_kernels ns_kernels_scalar = {"scalar",     tile_dot, tile_sqeuclidean,   transpose, row_max,
-                                     row_at_least, vector_dot, vector_dot_of, row_at_least_either, quantized_dot};
+                                     row_at_least, vector_dot, vector_dot_of, row_at_least_either, quantized_dot,
+                                     bytes_dot, row_dot_of};

@@ -41,6 +41,9 @@ enum {
 int32_t ns_pack(const float *rows, int64_t n, int64_t d, int64_t stride, int32_t normalize, float *panels,
                 double *norms, int64_t *bad_row, int32_t threads);
 
+/* units[n][d] = rows divided by their norms, with the bits that ns_pack gives them. NS_E_ROW: one has no direction. */
+int32_t ns_unit_rows(const float *rows, int64_t n, int64_t d, int64_t stride, float *units);
+
 /* 1 if the panels hold these rows as ns_pack packs them, with normalize if divisors, their norms, are not NULL; else 0. */
 int32_t ns_is_packed(const float *rows, int64_t n, int64_t d, int64_t stride, const double *divisors,
                      const float *panels);
@@ -276,6 +279,31 @@ int32_t ns_top_k_quantized(int32_t isa, const float *queries, int64_t q, int64_t
 
 /* out[j] = cosine of vector j of the n, packed with normalize = 1, with one query of d elements; NS_E_ROW as above. */
 int32_t ns_batch_similarity(int32_t isa, const float *query, const float *vectors, int64_t n, int64_t d, float *out);
+
+/* Unit vectors by cell, each cell a whole number of panels. Position p is lane p % 16 of panel p / 16. */
+typedef struct {
+    int64_t n, d, n_cells;
+    const float *rows;          /* the n vectors, row by row */
+    const int64_t *numbers;     /* which of them is in each position; -1: none */
+    const int64_t *starts;      /* of n_cells + 1: the first panel of each cell */
+    const int8_t *bytes;        /* of positions: element k is about scales[p] times bytes[p / 16 * 32 * pairs + k / 2 * 32
+                                 * + p % 16 * 2 + k % 2], pairs = (d + 1) / 2 */
+    const float *scales;
+    const float *errors;        /* at least the norm of what rounding took from each */
+    const int8_t *centre_bytes; /* the same of the n_cells centres, in order */
+    const float *centre_scales;
+} ns_cells;
+
+/* bytes, scales and errors of the rows in n_positions positions, a multiple of NS_LANES; 0 where there is none. */
+int32_t ns_round_to_bytes(const float *rows, const int64_t *numbers, int64_t n_positions, int64_t d, int8_t *bytes,
+                          float *scales, float *errors, int32_t threads);
+
+/* Of each of q queries, indices[i * k ...] = the k best of the vectors in the cells whose centres are nearest, taken until
+ * n_rows vectors or all are compared: similarities as of ns_top_k, in its order; -1 and -INFINITY where there are fewer.
+ * allowed[number] (NULL: all): whether a vector counts. n_compared[i]: how many did. NS_E_ROW as above. */
+int32_t ns_search_cells(int32_t isa, const float *queries, int64_t q, int64_t stride, const ns_cells *cells,
+                        const uint8_t *allowed, int64_t n_rows, int64_t k, int64_t *indices, float *similarities,
+                        int64_t *n_compared, int32_t threads);
 
 /* Agglomeration without a matrix, from the lists of ns_neighbours: exact, decided in float64. Methods: NS_AVERAGE
  * (metrics NS_DOT, NS_COSINE, NS_SQEUCLIDEAN), NS_WEIGHTED (NS_DOT, NS_COSINE), NS_WARD (NS_SQEUCLIDEAN). */

@@ -3,18 +3,15 @@
  * A first pass over the integers, half the bytes, finds approximate similarities within a proven bound of those in
  * float32. What may be among the best k within that bound, usually hardly more than k, goes through the float32 kernel,
  * panel by panel. So the result has the bits of ns_top_k: the bound decides only what is looked at. */
-#include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "internal.h"
+#include "cells.h"
 
 /* Elements become integers v / scale, and the norm of a vector of integers stays below sqrt(2^31). By Cauchy and Schwarz
  * no inner product, nor a part of one, reaches 2^31. */
 #define LARGEST_NORM 46340.0
 #define LARGEST_WORD 32767.0
-
-#define ROUNDER_64 0x1.8p52 /* adding and subtracting it rounds a float64 to an integer */
 
 /* What else a similarity may be off by: unit vectors and scales are rounded (2^-24 each, and a cosine is cut at 1), the
  * approximation is rounded three times. */
@@ -30,22 +27,24 @@ static int64_t n_tiles(int64_t n) { return (n + NS_TILE_ROWS - 1) / NS_TILE_ROWS
 
 static int64_t n_pairs(int64_t d) { return (d + 1) / 2; }
 
-/* Writes d elements that lie `stride` apart as pairs that lie `pair_stride` apart, and their scale; returns the norm of
- * what rounding took away. */
-static double quantize(const float *vector, int64_t stride, int64_t d, int16_t *words, int64_t pair_stride,
-                       float *scale) {
+float ns_rounding_step(const float *vector, int64_t stride, int64_t d, double largest) {
     const double norm = LARGEST_NORM * (1.0 - 0x1p-20) - 0.5 * sqrt((double)d); /* rounding adds up to 1/2 an element */
-    float largest = 0.0f;
+    float most = 0.0f;
     for (int64_t k = 0; k < d; k++) {
         const float size = fabsf(vector[k * stride]);
-        largest = size > largest ? size : largest;
+        most = size > most ? size : most;
     }
-    *scale = (float)fmax(1.0 / norm, (double)largest / LARGEST_WORD);
-    const double step = (double)*scale, inverse = 1.0 / step;
+    return (float)fmax(1.0 / norm, (double)most / largest);
+}
+
+double ns_round_to_words(const float *vector, int64_t stride, int64_t d, int16_t *words, int64_t pair_stride,
+                         float *step) {
+    *step = ns_rounding_step(vector, stride, d, LARGEST_WORD);
+    const double unit = (double)*step, inverse = 1.0 / unit;
     double lost[2] = {0.0, 0.0};
     for (int64_t k = 0; k < d + d % 2; k++) {
         const double x = k < d ? (double)vector[k * stride] : 0.0;
-        const double rounded = x * inverse + ROUNDER_64 - ROUNDER_64, rest = x - rounded * step;
+        const double rounded = x * inverse + NS_ROUNDER_64 - NS_ROUNDER_64, rest = x - rounded * unit;
         words[k / 2 * pair_stride + k % 2] = (int16_t)rounded;
         lost[k % 2] += rest * rest;
     }
@@ -64,9 +63,9 @@ static void quantize_panel(void *context, int64_t panel) {
     const quantization *q = context;
     double most = 0.0;
     for (int64_t v = 0; v < NS_LANES; v++)
-        most = fmax(most, quantize(q->panels + panel * NS_LANES * q->d + v, NS_LANES, q->d,
-                                   q->words + panel * PAIR * n_pairs(q->d) + 2 * v, PAIR,
-                                   q->scales + panel * NS_LANES + v));
+        most = fmax(most, ns_round_to_words(q->panels + panel * NS_LANES * q->d + v, NS_LANES, q->d,
+                                            q->words + panel * PAIR * n_pairs(q->d) + 2 * v, PAIR,
+                                            q->scales + panel * NS_LANES + v));
     q->lost[panel] = most;
 }
 
@@ -83,8 +82,7 @@ int32_t ns_quantize(const float *panels, int64_t n, int64_t d, int16_t *words, f
     return status;
 }
 
-/* Between an approximate and a float32 cosine of vectors that rounding took `a` and `b` from. */
-static double similarity_error(double a, double b, int64_t d) {
+double ns_similarity_error(double a, double b, int64_t d) {
     if (d > LARGEST_D) return INFINITY;
     const double rounding = (double)d * 0x1p-24;
     return a + b + a * b + rounding / (1.0 - rounding) + SLACK;
@@ -181,8 +179,8 @@ int32_t ns_top_k_quantized(int32_t isa, const float *queries, int64_t q, int64_t
         for (int64_t j = n; j < n_panels(n) * NS_LANES; j++) approximate[j] = -INFINITY;
         for (int64_t i = 0; status == NS_OK && i < q; i++) {
             s.unit = units + i * d;
-            const double lost = quantize(s.unit, 1, d, unit_words, 2, &s.unit_scale);
-            status = search_one(&s, similarity_error(lost, error, d), threads, indices + i * k, similarities + i * k);
+            const double lost = ns_round_to_words(s.unit, 1, d, unit_words, 2, &s.unit_scale);
+            status = search_one(&s, ns_similarity_error(lost, error, d), threads, indices + i * k, similarities + i * k);
         }
         pthread_mutex_destroy(&s.lock);
     }
