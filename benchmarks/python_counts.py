@@ -37,6 +37,7 @@ def paths(n: int, d: int) -> dict[str, Callable[[], object]]:
     x = rng.standard_normal((n, d), dtype=np.float32)
     packed = native_simd.pack(x, unit=True)
     square, quantized = np.empty((n, n), np.float32), native_simd.quantize(packed)
+    cells = native_simd.divide(x, np.arange(n) % 20, x[:20])
     strengths, rates = np.ones(n, np.float32), np.full(n, 1e-3, np.float32)
     touched, fans = np.arange(n, dtype=np.int64), np.arange(n, dtype=np.uint32)
     temporal, sigmoid = native_simd.Temporal(n / 2, touched, touched), native_simd.Sigmoid(10, 0.25)
@@ -55,6 +56,8 @@ def paths(n: int, d: int) -> dict[str, Callable[[], object]]:
         "top_k": lambda: native_simd.top_k(x[:1], packed, 10),
         "quantize": lambda: native_simd.quantize(packed),
         "top_k of quantized": lambda: native_simd.top_k(x[:1], quantized, 10),
+        "divide": lambda: native_simd.divide(x, np.arange(n) % 20, x[:20]),
+        "search_cells": lambda: native_simd.search_cells(x[:1], cells, 10, least_rows=100),
         "batch_similarity": lambda: native_simd.batch_similarity(x[0], packed),
         "decay": lambda: native_simd.decay(strengths, rates, 0.5),
         "decay_half_life": lambda: native_simd.decay_half_life(strengths, touched, 2 * n, 1e6),

@@ -1,7 +1,7 @@
 """Unit vectors by cell: groups around centres, of which a search compares the nearest, or exactly all.
 
-Owns the 8-bit copy that is read first and the memory order of cells. Refuses to know where cells come from: any division
-gives right similarities, a good one finds more of the nearest in fewer cells.
+Owns the 8-bit copy that is read first and the memory order of cells. Refuses to know where cells come from: any
+division gives right similarities, a good one finds more of the nearest in fewer cells.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ class Cells:
     starts : ndarray of int64, shape (n_cells + 1,)
         The first panel of each cell, and ``p``.
     digits : ndarray of int8, shape (32 p ceil(d / 2),)
-        64-byte aligned; element ``k`` of position ``i`` is about ``scales[i]`` times that at
+        Element ``k`` of position ``i`` is about ``scales[i]`` times that at
         ``(i // 16) * 32 * ceil(d / 2) + (k // 2) * 32 + (i % 16) * 2 + k % 2``.
     scales, errors : ndarray of float32, shape (16 p,)
-        And at least the norm of what rounding took away.
+        From 0 to 1. Errors are at least the norm of what rounding took away.
     centre_digits : ndarray of int8
         The same of the centres, in panels of their own.
     centre_scales : ndarray of float32, shape (16 ceil(n_cells / 16),)
@@ -70,10 +70,10 @@ class Cells:
 
     def __post_init__(self) -> None:
         rows = require_vectors(self.rows, "rows")
-        if not rows.flags.c_contiguous:
-            raise ValueError("rows must be contiguous: pass numpy.ascontiguousarray(rows)")
+        if not (self.rows.flags.c_contiguous and self.rows.flags.aligned):
+            raise ValueError("rows must be contiguous and aligned: pass numpy.ascontiguousarray(rows)")
         starts = require_contiguous(self.starts, np.int64, "starts")
-        if not len(starts) or starts[0] != 0 or (np.diff(starts) < 0).any():
+        if not len(starts) or starts[0] != 0 or (starts[1:] < starts[:-1]).any():
             raise ValueError("starts must begin with 0 and not fall")
         n_positions, n_centres = int(starts[-1]) * LANES, _in_panels(len(starts) - 1)
         width = -(-rows.shape[1] // 2) * 2
@@ -87,8 +87,12 @@ class Cells:
         ):
             if len(require_contiguous(getattr(self, name), dtype, name)) != size:
                 raise ValueError(f"{name} of these starts must have {size} elements, got {len(getattr(self, name))}")
-        held = self.numbers[self.numbers != -1]
-        if not np.array_equal(np.sort(held), np.arange(len(rows))):
+        for name in ("scales", "errors", "centre_scales"):
+            values = np.asarray(getattr(self, name))
+            if not ((values >= 0) & (values <= 1)).all():
+                raise ValueError(f"{name} must be from 0 to 1")
+        numbers = np.asarray(self.numbers)  # of a masked one, all that it holds
+        if not np.array_equal(np.sort(numbers[numbers != -1]), np.arange(len(rows))):
             raise ValueError(f"numbers must hold each of the {len(rows)} rows once, and else -1")
         object.__setattr__(self, "handle", _handle(self))
 
@@ -116,9 +120,7 @@ class Cells:
         return sum(getattr(self, part.name).nbytes for part in fields(self) if part.init)
 
 
-def divide(
-    vectors: Float32Array, cell_of: Int64Array, centres: Float32Array, *, threads: int = 1
-) -> Cells:
+def divide(vectors: Float32Array, cell_of: Int64Array, centres: Float32Array, *, threads: int = 1) -> Cells:
     """Return vectors by cell.
 
     Parameters
@@ -142,7 +144,11 @@ def divide(
     -----
     O(n d) time. Beside the float32 rows, a quarter of their size.
     """
-    x, middles, threads = require_vectors(vectors, "vectors"), require_vectors(centres, "centres"), require_threads(threads)
+    x, middles, threads = (
+        require_vectors(vectors, "vectors"),
+        require_vectors(centres, "centres"),
+        require_threads(threads),
+    )
     cells: Int64Array = require_contiguous(cell_of, np.int64, "cell_of")
     require_rankable(len(x))
     if middles.shape[1] != x.shape[1]:

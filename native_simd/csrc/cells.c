@@ -27,7 +27,7 @@ static int64_t n_panels(int64_t n) { return (n + NS_LANES - 1) / NS_LANES; }
 static int64_t n_pairs(int64_t d) { return (d + 1) / 2; }
 
 typedef struct {
-    const float *rows;
+    const float *rows; /* of unit length */
     const int64_t *numbers;
     int64_t d;
     int8_t *bytes;
@@ -146,7 +146,8 @@ static void compare_near_cells(searcher *s) {
     int64_t width = 0;
     for (int64_t done = 0; done < cells->n_cells && s->n_compared < s->n_rows; done++) {
         if (done == width) rank_centres(s, width = least(width ? 2 * width : FIRST_CELLS, cells->n_cells));
-        compare(s, cells->starts[s->which[done]], cells->starts[s->which[done] + 1]);
+        const int64_t cell = s->which[done];
+        compare(s, cells->starts[cell], cells->starts[cell + 1]);
     }
 }
 

@@ -288,7 +288,7 @@ typedef struct {
     const int64_t *starts;      /* of n_cells + 1: the first panel of each cell */
     const int8_t *bytes;        /* of positions: element k is about scales[p] times bytes[p / 16 * 32 * pairs + k / 2 * 32
                                  * + p % 16 * 2 + k % 2], pairs = (d + 1) / 2 */
-    const float *scales;
+    const float *scales;        /* from 0 to 1, as all of these */
     const float *errors;        /* at least the norm of what rounding took from each */
     const int8_t *centre_bytes; /* the same of the n_cells centres, in order */
     const float *centre_scales;

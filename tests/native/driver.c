@@ -124,6 +124,30 @@ static void compare_quantized_dots(const ns_kernels *kernels, int64_t n_pairs, i
     free(vector), free(panels), free(got), free(expected);
 }
 
+static void compare_byte_dots(const ns_kernels *kernels, int64_t n_pairs, int64_t n_panels) {
+    const int64_t n_bytes = n_panels * NS_LANES * 2 * n_pairs;
+    int16_t *vector = allocate(sizeof(int16_t) * (size_t)(2 * n_pairs));
+    int8_t *panels = allocate((size_t)n_bytes);
+    int32_t *got = allocate(sizeof(int32_t) * (size_t)(n_panels * NS_LANES));
+    int32_t *expected = allocate(sizeof(int32_t) * (size_t)(n_panels * NS_LANES));
+    for (int64_t k = 0; k < 2 * n_pairs; k++) vector[k] = (int16_t)(next_random() % 3001) - 1500;
+    for (int64_t k = 0; k < n_bytes; k++) panels[k] = (int8_t)(next_random() % 255 - 127);
+    kernels->bytes_dot(vector, panels, n_pairs, n_panels, got);
+    ns_kernels_scalar.bytes_dot(vector, panels, n_pairs, n_panels, expected);
+    compare("bytes_dot", got, expected, sizeof(int32_t) * (size_t)(n_panels * NS_LANES));
+    free(vector), free(panels), free(got), free(expected);
+}
+
+static void compare_row_dots(const ns_kernels *kernels, int64_t d, int64_t n) {
+    float *vector = random_floats(d), *rows = random_floats(n * d), *got = floats(n), *expected = floats(n);
+    int64_t *which = allocate(sizeof(int64_t) * (size_t)n);
+    for (int64_t i = 0; i < n; i++) which[i] = next_random() % (uint32_t)n;
+    kernels->row_dot_of(vector, rows, d, which, n, got);
+    ns_kernels_scalar.row_dot_of(vector, rows, d, which, n, expected);
+    compare("row_dot_of", got, expected, sizeof(float) * (size_t)n);
+    free(vector), free(rows), free(got), free(expected), free(which);
+}
+
 static void compare_row_thresholds(const ns_kernels *kernels, int64_t n) {
     float *row = random_floats(n), *thresholds = random_floats(n);
     int32_t *got = allocate(sizeof(int32_t) * (size_t)n), *expected = allocate(sizeof(int32_t) * (size_t)n);
@@ -196,6 +220,8 @@ static void compare_kernels(const ns_kernels *kernels) {
     for (int64_t n = 1; n <= 300; n++) compare_row_scans(kernels, n);
     for (int64_t d = 1; d <= 97; d++) compare_vector_dots(kernels, d, 1 + d % 9);
     for (int64_t n_pairs = 1; n_pairs <= 97; n_pairs++) compare_quantized_dots(kernels, n_pairs, 1 + n_pairs % 9);
+    for (int64_t n_pairs = 1; n_pairs <= 97; n_pairs++) compare_byte_dots(kernels, n_pairs, 1 + n_pairs % 9);
+    for (int64_t d = 1; d <= 97; d++) compare_row_dots(kernels, d, 1 + d % 19);
     for (int64_t n = 1; n <= NS_TILE_ROWS; n++) compare_row_thresholds(kernels, n);
 }
 

@@ -88,6 +88,30 @@ def check_quantized_dot(kernels: Kernels, scalar: Kernels, n_pairs: int, n_panel
         assert some.quantized_dot(vector, panels, n_pairs).tolist() == expected.tolist()
 
 
+def check_bytes_dot(kernels: Kernels, scalar: Kernels, n_pairs: int, n_panels: int) -> None:
+    """Against numpy's integers, with sums up to the largest."""
+    rng = np.random.default_rng([n_pairs, n_panels])
+    largest = int(min(46_340 / np.sqrt(2 * n_pairs), 32_767))
+    vector = guarded_copy(rng.integers(-largest, largest + 1, 2 * n_pairs).astype(np.int16))
+    vector[rng.random(2 * n_pairs) < 0.5] = largest
+    rows = rng.integers(-127, 128, (n_panels * LANES, 2 * n_pairs)).astype(np.int8)
+    rows[0], rows[1] = 127, -127
+    panels = guarded_copy(pack_pairs(rows))
+    expected = rows.astype(np.int64) @ vector.astype(np.int64)
+    for some in (scalar, kernels):
+        assert some.bytes_dot(vector, panels, n_pairs).tolist() == expected.tolist()
+
+
+def check_row_dot_of(kernels: Kernels, scalar: Kernels, d: int, n: int) -> None:
+    """The bits of a vector with a panel of the rows, whichever rows are asked for."""
+    rng = np.random.default_rng([d, n])
+    vector, rows = guarded_copy(hostile_rows(rng, 1, d)[0]), guarded_copy(hostile_rows(rng, LANES, d))
+    which = guarded_copy(rng.integers(0, LANES, n))
+    expected = scalar.vector_dot(vector, guarded_copy(pack_rows(rows)), d)[which]
+    for some in (scalar, kernels):
+        assert_same_bits(some.row_dot_of(vector, rows, which), expected)
+
+
 def check_row_thresholds(kernels: Kernels, scalar: Kernels, n: int, at: str) -> None:
     rng = np.random.default_rng(n)
     row = guarded_copy(rng.integers(-4, 5, n).astype(np.float32), at=at)

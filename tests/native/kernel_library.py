@@ -9,7 +9,7 @@ import shlex
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from guarded_memory import guarded, guarded_copy
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from numpy.typing import NDArray
+
+_Integer = TypeVar("_Integer", np.int16, np.int8)
 
 LANES = 16
 TILE_ROWS = 192
@@ -46,6 +48,8 @@ class _Table(ctypes.Structure):
         ("vector_dot_of", ctypes.c_void_p),
         ("row_at_least_either", ctypes.c_void_p),
         ("quantized_dot", ctypes.c_void_p),
+        ("bytes_dot", ctypes.c_void_p),
+        ("row_dot_of", ctypes.c_void_p),
     )
 
 
@@ -188,6 +192,20 @@ class Kernels:
         self.run(self.table.quantized_dot, vector, panels, n_pairs, sums.size // LANES, sums)
         return sums
 
+    def bytes_dot(self, vector: NDArray[np.int16], panels: NDArray[np.int8], n_pairs: int) -> NDArray[np.int32]:
+        """Return the same of panels of bytes."""
+        sums = guarded(panels.size // (2 * n_pairs), np.int32)
+        self.run(self.table.bytes_dot, vector, panels, n_pairs, sums.size // LANES, sums)
+        return sums
+
+    def row_dot_of(
+        self, vector: NDArray[np.float32], rows: NDArray[np.float32], which: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Return the raw accumulators of one vector with some rows."""
+        out = guarded(len(which))
+        self.run(self.table.row_dot_of, vector, rows, len(vector), which, len(which), out)
+        return out
+
     def row_at_least_either(
         self, row: NDArray[np.float32], thresholds: NDArray[np.float32], threshold: float
     ) -> NDArray[np.int32]:
@@ -225,7 +243,7 @@ def pack_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.ascontiguousarray(padded.reshape(-1, LANES, d).transpose(0, 2, 1)).reshape(-1)
 
 
-def pack_pairs(rows: NDArray[np.int16]) -> NDArray[np.int16]:
+def pack_pairs(rows: NDArray[_Integer]) -> NDArray[_Integer]:
     """Return panels of 16 rows of pairs: those of pair ``p`` lie one row after the other, at ``32 * p``."""
     n, d = rows.shape
     return np.ascontiguousarray(rows.reshape(n // LANES, LANES, d // 2, 2).transpose(0, 2, 1, 3)).reshape(-1)

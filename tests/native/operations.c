@@ -7,6 +7,8 @@
 
 enum { N_PLACES = 17 }; /* of a ranked list */
 
+enum { N_QUERIES = 3 }; /* by cell */
+
 static const int64_t NOW = 1700000000000000; /* microseconds */
 static const double HALF_LIFE = 2.6e12;
 
@@ -96,6 +98,58 @@ static void lists_by_copy(workload *w) {
     w->words = allocate(n_word_bytes(w));
     w->scales = allocate(n_panel_bytes(w) / w->d);
     if (ns_quantize(w->panels, w->n, w->d, w->words, w->scales, &w->error, 1) != NS_OK) abort();
+}
+
+enum { CELL = 60 }; /* vectors of a cell, about */
+
+static int64_t n_cells(const workload *w) { return (w->n + CELL - 1) / CELL; }
+
+/* Cell c has the vectors c, c + n_cells, ...; its centre is the first. */
+static void places(workload *w) {
+    const int64_t n = n_cells(w), of_centres = (n + NS_LANES - 1) / NS_LANES * NS_LANES;
+    const int64_t panels_of_cell = ((w->n + n - 1) / n + NS_LANES - 1) / NS_LANES, positions = n * panels_of_cell * NS_LANES;
+    vectors(w);
+    w->units = allocate(w->n * w->d * 4);
+    if (ns_unit_rows(w->rows, w->n, w->d, w->d, w->units) != NS_OK) abort();
+    w->numbers = allocate((positions + of_centres) * 8); /* and those of centres */
+    for (int64_t p = 0; p < positions; p++) {
+        const int64_t rank = p % (panels_of_cell * NS_LANES), number = rank * n + p / (panels_of_cell * NS_LANES);
+        w->numbers[p] = number < w->n ? number : -1;
+    }
+    for (int64_t c = 0; c < of_centres; c++) w->numbers[positions + c] = c < n ? c : -1;
+    w->starts = allocate((n + 1) * 8);
+    for (int64_t c = 0; c <= n; c++) w->starts[c] = c * panels_of_cell;
+    w->scales = allocate(positions * 4);
+    w->errors = allocate(positions * 4);
+    w->centre_scales = allocate(of_centres * 4);
+    w->cells = (ns_cells){w->n, w->d, n, w->units, w->numbers, w->starts, NULL, w->scales, w->errors, NULL,
+                          w->centre_scales};
+}
+
+static int64_t n_places(const workload *w) { return w->starts[w->cells.n_cells] * NS_LANES; }
+
+static int64_t n_byte_pairs(const workload *w) { return (w->d + 1) / 2 * 2; }
+
+static void bytes_of_places(workload *w) {
+    places(w);
+    write_to(w, n_places(w) * n_byte_pairs(w));
+}
+
+static void lists_by_cell(workload *w) {
+    places(w);
+    const int64_t of_centres = (w->cells.n_cells + NS_LANES - 1) / NS_LANES * NS_LANES;
+    float *unused = allocate(of_centres * 4);
+    w->bytes = allocate(n_places(w) * n_byte_pairs(w));
+    w->centre_bytes = allocate(of_centres * n_byte_pairs(w));
+    if (ns_round_to_bytes(w->units, w->numbers, n_places(w), w->d, w->bytes, w->scales, w->errors, 1) != NS_OK) abort();
+    if (ns_round_to_bytes(w->units, w->numbers + n_places(w), of_centres, w->d, w->centre_bytes, w->centre_scales,
+                          unused, 1) != NS_OK)
+        abort();
+    free(unused);
+    w->cells.bytes = w->bytes, w->cells.centre_bytes = w->centre_bytes;
+    w->allowed = allocate(w->n);
+    for (int64_t i = 0; i < w->n; i++) w->allowed[i] = next_random() % 4 != 0;
+    write_to(w, N_QUERIES * (N_PLACES * 12 + 8));
 }
 
 static int64_t n_positions(const workload *w) { return n_panel_bytes(w) / w->d / 4; }
@@ -273,6 +327,12 @@ static int32_t search_copy(workload *w, int32_t isa, int32_t threads) {
                               (float *)(indices + w->n * N_PLACES), threads);
 }
 
+static int32_t search_cells(workload *w, int32_t isa, const uint8_t *allowed, int64_t n_rows, int32_t threads) {
+    int64_t *indices = w->out, *n_compared = indices + N_QUERIES * N_PLACES;
+    return ns_search_cells(isa, w->rows, least(N_QUERIES, w->n), w->d, &w->cells, allowed, n_rows, least(N_PLACES, w->n),
+                           indices, (float *)(n_compared + N_QUERIES), n_compared, threads);
+}
+
 static int32_t change_index(workload *w, int32_t kind, int32_t threads) {
     return ns_index_change(w->index, kind, 1, w->concepts, w->episodes, kind == NS_UNBIND ? NULL : w->rates, w->n,
                            &w->bad_row, threads);
@@ -312,6 +372,11 @@ static int32_t list_first(workload *w, int32_t status) {
     ADD(top_k_many, 2048, 192, lists, search(w, isa, 16, threads)) \
     ADD(quantize, 2048, 192, copy, ns_quantize(w->panels, w->n, w->d, w->out, w->scales, &w->error, threads)) \
     ADD(top_k_quantized, 4096, 192, lists_by_copy, search_copy(w, isa, threads)) \
+    ADD(round_to_bytes, 2048, 192, bytes_of_places, \
+        ns_round_to_bytes(w->units, w->numbers, n_places(w), w->d, w->out, w->scales, w->errors, threads)) \
+    ADD(search_all_cells, 4096, 192, lists_by_cell, search_cells(w, isa, NULL, w->n, threads)) \
+    ADD(search_near_cells, 4096, 192, lists_by_cell, search_cells(w, isa, NULL, w->n / 8, threads)) \
+    ADD(search_allowed, 4096, 192, lists_by_cell, search_cells(w, isa, w->allowed, w->n / 8, threads)) \
     ADD(batch_similarity, 4096, 192, row, ns_batch_similarity(isa, w->rows, w->panels, w->n, w->d, w->out)) \
     ADD(decay, 131072, 0, strengths, ns_decay(isa, w->out, w->rates, w->n, 1.5, threads)) \
     ADD(decay_half_life, 131072, 0, strengths, \
@@ -349,7 +414,8 @@ workload prepare(const operation *o, int64_t n, int64_t d) {
 void release(workload *w) {
     void *arrays[] = {w->rows, w->panels, w->norms, w->words, w->scales, w->matrix, w->sums, w->counts, w->lists, w->rates,
                       w->coordinates, w->terms, w->left, w->right, w->offsets, w->order, w->times, w->fan_out,
-                      w->concepts, w->episodes, w->out};
+                      w->concepts, w->episodes, w->units, w->errors, w->centre_scales, w->numbers, w->starts, w->bytes,
+                      w->centre_bytes, w->allowed, w->out};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) free(arrays[i]);
     if (w->index) ns_index_destroy(w->index);
 }

@@ -15,6 +15,11 @@ typedef struct {
     int16_t *words; /* of the 16-bit copy, with scales and error */
     float *scales;
     double error;
+    ns_cells cells; /* of the vectors, with the arrays that it points to: */
+    float *units, *errors, *centre_scales;
+    int64_t *numbers, *starts;
+    int8_t *bytes, *centre_bytes;
+    uint8_t *allowed;
     float *matrix; /* n x n similarities; with sums and counts what a chain consumes */
     double *sums, *counts;
     ns_digits digits; /* how coordinates become a sketch; then it, with terms */

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 X = np.random.default_rng(0).standard_normal((21, 5)).astype(np.float32)
 UNIT, RAW = native_simd.pack(X, unit=True), native_simd.pack(X)
 QUANTIZED = native_simd.quantize(UNIT)
+CELLS = native_simd.divide(X, np.arange(21) % 3, X[:3])
 COORDINATES = native_simd.project(UNIT, np.eye(5, dtype=np.float32))
 SKETCH = native_simd.sketch(COORDINATES, np.arange(21))
 PACKS = [
@@ -248,6 +249,32 @@ CALLS = {
         native_simd.QuantizedVectors,
         lambda: {"packed": UNIT, "words": QUANTIZED.words, "scales": QUANTIZED.scales, "error": QUANTIZED.error},
         aliases={"packed": "unit=True|words|scales"},
+    ),
+    "divide": Call(
+        native_simd.divide,
+        lambda: {"vectors": X, "cell_of": np.arange(21) % 3, "centres": X[:3], "threads": 2},
+        aliases={"vectors": "cell_of|centres", "centres": "cell_of"},
+    ),
+    "search_cells": Call(
+        native_simd.search_cells,
+        lambda: {"queries": X[:3], "cells": CELLS, "k": 3, "least_rows": 5, "allowed": X[:, 0] > 0, "threads": 2},
+    ),
+    "Cells": Call(
+        lambda **arrays: native_simd.search_cells(X[:3], native_simd.Cells(**arrays), 3, least_rows=5),
+        lambda: {
+            name: getattr(CELLS, name)
+            for name in (
+                "rows",
+                "numbers",
+                "starts",
+                "digits",
+                "scales",
+                "errors",
+                "centre_digits",
+                "centre_scales",
+            )
+        },
+        aliases={"rows": "numbers|digits|dimensions", "starts": "numbers|digits|scales|centre_digits"},
     ),
     "project": Call(
         native_simd.project,

@@ -14,7 +14,9 @@ from avx512_cpu import NO_YMM_STATE, NO_ZMM_STATE, EmulatedCpu, Trap, load_emula
 from binding_checks import check_decay, check_fan_effect, check_half_life
 from epilogue_checks import check_fade, check_sigmoid
 from kernel_checks import (
+    check_bytes_dot,
     check_quantized_dot,
+    check_row_dot_of,
     check_row_scans,
     check_row_thresholds,
     check_sift,
@@ -81,6 +83,8 @@ def test_one_vector_with_panels_equals_scalar(avx512: Kernels, scalar: Kernels, 
         check_vector_dot(avx512, scalar, d, n_panels)
         check_vector_dot_of(avx512, scalar, d, n_panels)
         check_quantized_dot(avx512, scalar, d, n_panels)
+        check_bytes_dot(avx512, scalar, d, n_panels)
+        check_row_dot_of(avx512, scalar, d, 2 * n_panels + 1)
 
 
 @pytest.mark.parametrize("at", ["start", "end"])

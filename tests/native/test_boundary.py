@@ -107,7 +107,7 @@ def frozen(value: object) -> object:
     if isinstance(value, tuple):
         return tuple(frozen(item) for item in value)
     if dataclasses.is_dataclass(value):
-        return tuple(frozen(getattr(value, each.name)) for each in dataclasses.fields(value))
+        return tuple(frozen(getattr(value, each.name)) for each in dataclasses.fields(value) if each.compare)
     return value
 
 

@@ -10,7 +10,9 @@ from binding_checks import check_decay, check_fan_effect, check_half_life
 from epilogue_checks import check_fade, check_sigmoid
 from kernel_checks import (
     assert_same_bits,
+    check_bytes_dot,
     check_quantized_dot,
+    check_row_dot_of,
     check_row_scans,
     check_row_thresholds,
     check_sift,
@@ -66,6 +68,13 @@ def test_one_vector_with_panels_equals_scalar(simd: Kernels, scalar: Kernels, d:
 def test_integers_with_panels_equal_scalar(simd: Kernels, scalar: Kernels, n_pairs: int) -> None:
     for n_panels in (1, 2, 3, 4, 5, 11, 12):
         check_quantized_dot(simd, scalar, n_pairs, n_panels)
+        check_bytes_dot(simd, scalar, n_pairs, n_panels)
+
+
+@pytest.mark.parametrize("d", DIMENSIONS)
+def test_one_vector_with_scattered_rows_equals_scalar(simd: Kernels, scalar: Kernels, d: int) -> None:
+    for n in (1, 2, 7, 8, 9, 16, 21):
+        check_row_dot_of(simd, scalar, d, n)
 
 
 @pytest.fixture
