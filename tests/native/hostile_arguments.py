@@ -104,6 +104,10 @@ def _cast(x: Array, dtype: str) -> Array:
         return x.astype(dtype)
 
 
+def _limits(x: Array) -> Any:  # noqa: ANN401 - of floats or of integers
+    return np.finfo(x.dtype) if x.dtype.kind == "f" else np.iinfo(x.dtype if x.dtype.kind != "b" else np.int8)
+
+
 # Other values, types and shapes
 DISTORTIONS: dict[str, Callable[[Array], Any]] = {
     **{
@@ -135,7 +139,7 @@ DISTORTIONS: dict[str, Callable[[Array], Any]] = {
     "zeros": np.zeros_like,
     "NaN": lambda x: np.full_like(x, np.nan) if x.dtype.kind == "f" else x.copy(),
     "infinite": lambda x: np.full_like(x, -np.inf) if x.dtype.kind == "f" else x.copy(),
-    "largest": lambda x: np.full_like(x, (np.finfo if x.dtype.kind == "f" else np.iinfo)(x.dtype).max),
+    "largest": lambda x: np.full_like(x, _limits(x).max),
     "smallest": lambda x: np.full_like(x, np.finfo(x.dtype).tiny if x.dtype.kind == "f" else np.iinfo(x.dtype).min),
 }
 
