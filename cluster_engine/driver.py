@@ -44,6 +44,7 @@ from cluster_engine.linkage.cut import Cut, cut_at, cut_into, group_heights, gro
 from cluster_engine.linkage.dendrogram import linkage_matrix
 from cluster_engine.linkage.duplicates import distinct_points
 from cluster_engine.linkage.gain import choose_cut, cross_similarities
+from cluster_engine.linkage.linkage import checked_norms
 from cluster_engine.progress import Phase, Reporter, timed
 from cluster_engine.shards.actor import ActorReport, ConceptMembers
 from cluster_engine.shards.linkage import PooledLinkage, pooled_path
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
 
     from cluster_engine.data.episodes import Episodes
     from cluster_engine.data.files import EpisodeInput
+    from cluster_engine.linkage.duplicates import Points
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +146,7 @@ def consolidate(
     with timed("read", seconds):
         episodes, n_new, quarantine = _read(input, store, base, settings, progress)
         criterion = Criterion(settings.linkage.method, settings.linkage.metric)
-        norms = native_simd.norms(episodes.vectors, unit=criterion.unit, threads=len(os.sched_getaffinity(0)))
-        points = distinct_points(episodes.vectors, norms, criterion)
+        points = _distinct(episodes, criterion)
     path = pooled_path(points, criterion, settings.memory_limit_bytes)
 
     with connected(), ShardPool(settings.pool) as pool:
@@ -193,6 +194,16 @@ def _read(
     stored = stored_episodes(ConceptStore.open(store, version=base).episodes())
     episodes, conflicts = merge_episodes(stored, new)
     return episodes, len(episodes) - len(stored), join_quarantines([quarantine, conflicts])
+
+
+def _distinct(episodes: Episodes, criterion: Criterion) -> Points:
+    """Return the distinct vectors; errors name episodes, whose rows are in the order of ids and not in a file's."""
+
+    def name(row: int) -> str:
+        return f"episode {episodes.ids[row].as_py()!r}"
+
+    norms = checked_norms(episodes.vectors, criterion, len(os.sched_getaffinity(0)), name)
+    return distinct_points(episodes.vectors, norms, criterion, name_row=name)
 
 
 def _count_reasons(quarantine: Quarantine) -> str:

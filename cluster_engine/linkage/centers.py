@@ -12,6 +12,7 @@ import numpy as np
 
 import native_simd
 from cluster_engine.errors import VectorError
+from cluster_engine.linkage.linkage import checked_norms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,10 +33,7 @@ def vector_norms(vectors: NDArray[np.float32], criterion: Criterion, threads: in
     VectorError
         A row is not finite, too large or, under cosine, zero; names it.
     """
-    try:
-        norms = native_simd.norms(vectors, unit=criterion.unit, threads=threads)
-    except native_simd.RowError as fault:
-        raise VectorError(str(fault)) from None
+    norms = checked_norms(vectors, criterion, threads)
     return norms if criterion.unit else np.ones(len(vectors))
 
 

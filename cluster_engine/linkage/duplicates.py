@@ -16,6 +16,8 @@ from cluster_engine.linkage.criterion import SQUARABLE
 from cluster_engine.linkage.dendrogram import Merges
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from cluster_engine.linkage.criterion import Criterion
@@ -67,6 +69,7 @@ def distinct_points(
     norms: NDArray[np.float64],
     criterion: Criterion,
     weights: NDArray[np.float64] | None = None,
+    name_row: Callable[[int], str] = "row {}".format,
 ) -> Points:
     """Collapse identical rows, if the metric joins them first anyway. -0.0 and 0.0 are equal.
 
@@ -79,6 +82,8 @@ def distinct_points(
         From the native library: equal for equal rows.
     weights : ndarray of float64, shape (n,), optional
         Default, 1 each.
+    name_row : callable
+        What the caller calls a row, for errors.
 
     Raises
     ------
@@ -86,7 +91,7 @@ def distinct_points(
         Directions are not what is compared, and the largest norm is outside `SQUARABLE`. Names the row.
     """
     n = len(vectors)
-    _check_range(norms, criterion)
+    _check_range(norms, criterion, name_row)
     first_of = _first_equal(vectors, norms) if criterion.collapses_duplicates else np.arange(n)
     first, kind = np.unique(first_of, return_inverse=True)
     if len(first) < n:
@@ -95,11 +100,12 @@ def distinct_points(
     return Points(vectors, norms, np.bincount(kind, weights, len(first)).astype(np.float64), first, kind)
 
 
-def _check_range(norms: NDArray[np.float64], criterion: Criterion) -> None:
+def _check_range(norms: NDArray[np.float64], criterion: Criterion, name_row: Callable[[int], str]) -> None:
     row, (low, high) = int(norms.argmax()), SQUARABLE
     if not criterion.unit and norms[row] != 0 and not low <= norms[row] <= high:
+        allowed = f"{low:.3g} to {high:.3g}"
         raise VectorError(
-            f"row {row}: the largest norm, {norms[row]:.3g}, is outside {low:.3g} to {high:.3g}; scale the vectors"
+            f"{name_row(row)}: the largest norm, {norms[row]:.3g}, is outside {allowed}; scale the vectors"
         )
 
 

@@ -27,6 +27,8 @@ from cluster_engine.similarity.matrix import linkage_bytes, row_stride
 from native_simd.arrays import empty_aligned
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import ArrayLike, NDArray
 
 _LOG = logging.getLogger(__name__)
@@ -169,18 +171,28 @@ def as_vectors(X: ArrayLike) -> NDArray[np.float32]:
         return np.ascontiguousarray(x, np.float32)
 
 
-def checked_norms(vectors: NDArray[np.float32], criterion: Criterion, threads: int) -> NDArray[np.float64]:
+def checked_norms(
+    vectors: NDArray[np.float32],
+    criterion: Criterion,
+    threads: int,
+    name_row: Callable[[int], str] = "row {}".format,
+) -> NDArray[np.float64]:
     """Return the norms of vectors that the criterion can compare.
+
+    Parameters
+    ----------
+    name_row : callable
+        What the caller calls a row, for errors.
 
     Raises
     ------
     VectorError
-        One is not finite, or zero under "cosine"; names the row.
+        One is not finite, too large, or zero under "cosine"; names the row.
     """
     try:
         return native_simd.norms(vectors, unit=criterion.unit, threads=threads)
     except native_simd.RowError as fault:
-        raise VectorError(str(fault)) from None
+        raise VectorError(f"{name_row(fault.row)}: {fault.reason}") from None
 
 
 def _packed(vectors: NDArray[np.float32], criterion: Criterion, threads: int) -> native_simd.PackedVectors:

@@ -309,6 +309,22 @@ class TestSearch:
         assert refusal(capsys, "search", "--store", store, "--like", "a", "--vector-file", "b")[0] == 2
 
 
+class TestConsolidate:
+    @pytest.mark.parametrize(("scale", "id_of_largest"), [(1e17, "e"), (1e-15, "b")])
+    def test_a_vector_that_is_out_of_range_is_named_by_its_id(
+        self, scale: float, id_of_largest: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        lengths = dict.fromkeys("fedcba", 0.01) | {id_of_largest: 1.0}
+        vectors = [[length * scale, 0.0] for length in lengths.values()]
+        pq.write_table(pa.table({"id": list(lengths), "vector": vectors}), tmp_path / "episodes.parquet")
+        store = tmp_path / "store"
+        options = ["--store", store, "--method", "ward", "--metric", "euclidean"]
+        code, _, text = run(capsys, "consolidate", "--input", tmp_path / "episodes.parquet", *options)
+        assert code == 3
+        assert text.splitlines()[-1].startswith(f"error: episode '{id_of_largest}': ")
+        assert not list(store.glob("versions/*"))
+
+
 class TestConfig:
     def test_options_replace_what_the_file_says(self, tmp_path: Path) -> None:
         path = tmp_path / "config.yaml"
