@@ -19,7 +19,7 @@ from cluster_engine.concepts.records import dendrogram_table
 from cluster_engine.errors import EpisodeFileError, SchemaError
 from cluster_engine.linkage.ancestry import joining_merges
 from cluster_engine.linkage.cut import cut_at
-from cluster_engine.linkage.invariants import as_ids, as_rows, check_merges
+from cluster_engine.linkage.invariants import as_ids, as_rows, check_cut, check_merges
 from cluster_engine.linkage.leaf_order import LeafOrder, children_of, find_tops, order_leaves
 from cluster_engine.linkage.newick import newick_pieces
 from cluster_engine.linkage.outline import Outline, outline
@@ -40,7 +40,7 @@ class Dendrogram:
     """Merges over n leaves, in SciPy's layout: leaves are nodes 0 to n - 1, row t of Z forms node n + t.
 
     Fewer than n - 1 merges make a forest, as linkage that stops at a height does; each node that is never joined is
-    the root of a tree. A cut above the height where such a linkage stopped gives its trees.
+    the root of a tree. Such a linkage does not tell what joins above the height where it stopped, so no cut is there.
 
     Invariants, checked when it is made:
 
@@ -58,6 +58,9 @@ class Dendrogram:
         Of the leaves; by default their numbers.
     n : int, optional
         Number of leaves; by default ``len(Z) + 1``, one tree.
+    cut : float, optional
+        Of a forest, the height where linkage stopped, at or above the last merge; infinity if its trees never join. By
+        default the height of the last merge: up to there all merges are known.
 
     Attributes
     ----------
@@ -65,17 +68,22 @@ class Dendrogram:
         Read-only; SciPy's functions take it where it is one tree.
     ids : ndarray of int64 or of str objects, shape (n,)
         Read-only.
+    cut : float
+        Height up to which merges are known; infinity for one tree.
 
     Raises
     ------
     InputError
-        An invariant does not hold; names it and the row.
+        An invariant does not hold; names it and the row. Or the cut is below a merge.
     """
 
     Z: NDArray[np.float64]
     ids: NDArray[Any]
+    cut: float
 
-    def __init__(self, Z: ArrayLike, ids: ArrayLike | None = None, *, n: int | None = None) -> None:
+    def __init__(
+        self, Z: ArrayLike, ids: ArrayLike | None = None, *, n: int | None = None, cut: float | None = None
+    ) -> None:
         z = as_rows(Z)
         n_leaves = len(z) + 1 if n is None else operator.index(n)
         check_merges(z, n_leaves)
@@ -84,11 +92,12 @@ class Dendrogram:
             array.flags.writeable = False
         object.__setattr__(self, "Z", z)
         object.__setattr__(self, "ids", names)
+        object.__setattr__(self, "cut", math.inf if len(z) == n_leaves - 1 else check_cut(z, cut))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Dendrogram):
             return NotImplemented
-        return np.array_equal(self.Z, other.Z) and np.array_equal(self.ids, other.ids)
+        return np.array_equal(self.Z, other.Z) and np.array_equal(self.ids, other.ids) and self.cut == other.cut
 
     def __hash__(self) -> int:
         return hash((self.n, self.n_trees))
@@ -116,7 +125,7 @@ class Dendrogram:
         Parameters
         ----------
         height : float
-            Not NaN.
+            Not NaN, and not above `cut`.
 
         Returns
         -------
@@ -125,6 +134,11 @@ class Dendrogram:
         """
         if math.isnan(height):
             raise ValueError("height must be a number, got NaN")
+        if height > self.cut:
+            raise ValueError(
+                f"height {height:g} is above {self.cut:g}, up to where the merges of this forest are known: let "
+                "linkage go on, or tell Dendrogram with cut= where it stopped"
+            )
         return self._label_merged(cut_at(self.Z, height).n_merges)
 
     def cut_count(self, n_clusters: int) -> NDArray[np.int64]:
@@ -215,6 +229,8 @@ class Dendrogram:
     def to_parquet(self, path: str | Path, leaves_path: str | Path | None = None) -> None:
         """Write the merges as a Parquet file, like the store's table ``dendrogram``, and the leaves' ids as another.
 
+        The cut of a forest is written with the schema of the merges, as the entry ``cut`` of its metadata.
+
         Parameters
         ----------
         path : str or Path
@@ -225,7 +241,8 @@ class Dendrogram:
         """
         if leaves_path is None and (self.n_trees > 1 or not np.array_equal(self.ids, np.arange(self.n))):
             raise ValueError("the merges alone do not hold the ids, nor the n of a forest: give leaves_path")
-        pq.write_table(dendrogram_table(self.Z), path)
+        merges = dendrogram_table(self.Z)
+        pq.write_table(merges if self.n_trees == 1 else merges.replace_schema_metadata({"cut": repr(self.cut)}), path)
         if leaves_path is not None:
             pq.write_table(pa.table({"episode_id": pa.array(self.ids)}), leaves_path)
 
@@ -254,14 +271,15 @@ class Dendrogram:
         Parameters
         ----------
         merges : pyarrow.Table
-            Columns left, right, distance, n_episodes.
+            Columns left, right, distance, n_episodes; in the metadata of its schema the cut of a forest.
         leaves : pyarrow.Table, optional
             Column episode_id, one row a leaf; by default ids are numbers.
         """
         rows = np.column_stack([np.asarray(merges[name]) for name in MERGE_COLUMNS])
         if leaves is None:
             return cls(rows)
-        return cls(rows, np.asarray(leaves["episode_id"]), n=leaves.num_rows)
+        cut = (merges.schema.metadata or {}).get(b"cut")
+        return cls(rows, np.asarray(leaves["episode_id"]), n=leaves.num_rows, cut=None if cut is None else float(cut))
 
     def _as_leaves(self, leaves: ArrayLike) -> NDArray[np.int64]:
         numbers = np.asarray(leaves)

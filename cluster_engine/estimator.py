@@ -201,7 +201,7 @@ class ConceptClustering(
             memory_limit=self.memory_limit,
             progress=self.progress,
         )
-        self.dendrogram_ = Dendrogram(z, n=len(X))
+        self.dendrogram_ = Dendrogram(z, n=len(X), cut=None if self.compute_full_tree else self.distance_threshold)
         self.n_leaves_ = len(X)
         self.children_ = z[:, :2].astype(np.int64)
         self.distances_ = z[:, 2].copy()

@@ -21,7 +21,6 @@ from matplotlib.patches import Polygon
 from cluster_engine.concepts.hierarchy import HierarchyNode
 from cluster_engine.errors import InputError
 from cluster_engine.layout import arrange, keep_concepts
-from cluster_engine.linkage.cut import cut_at
 from cluster_engine.lookup import title
 from cluster_engine.terminal import shorten
 
@@ -179,7 +178,7 @@ def draw_dendrogram(
     shown = f"all {tree.n:,} leaves" if n_drawn == tree.n else f"{n_drawn:,} of {tree.n:,} leaves"
     rows = f"{len(tips)} branch{'es' * (len(tips) > 1)}"
     small = f"; branches of fewer than {fewest:,} leaves have no row" if fewest > 1 else ""
-    groups = "" if cut is None else f"; cut at {cut:.3g} into {tree.n - cut_at(tree.Z, cut).n_merges:,} groups"
+    groups = "" if cut is None else f"; cut at {cut:.3g} into {tree.cut_height(cut).max() + 1:,} groups"
     words = (heading or f"{tree.n:,} leaves", f"{rows} with {shown}{small}{groups}")
     _draw(path, _Drawing(joins, layout, tips, cut), *words)
     return len(tips)

@@ -47,6 +47,14 @@ def _refuse(is_bad: NDArray[np.bool_], z: NDArray[np.float64], want: str) -> Non
         raise InputError(f"{invariant}: row t of Z {rule}; row {row} is {z[row].tolist()}")
 
 
+def check_cut(z: NDArray[np.float64], cut: float | None) -> float:
+    """Return the height up to which the merges of a forest are known: where linkage stopped, or its last merge."""
+    last = float(z[-1, 2]) if len(z) else -np.inf
+    if cut is not None and not cut >= last:
+        raise InputError(f"the cut of a forest is not below its last merge, at {last:g}; got {cut}")
+    return last if cut is None else float(cut)
+
+
 def as_ids(ids: ArrayLike, n: int) -> NDArray[Any]:
     """Return ids as I5 has them."""
     values = np.array(ids, object)

@@ -20,9 +20,29 @@ def labels_of(groups: list[set[int]], n: int) -> list[int]:
 @settings(deadline=None)
 @given(forests(), st.floats(-3, 16))
 def test_a_cut_at_a_height_merges_up_to_it(forest: Forest, height: float) -> None:
-    labels = ce.Dendrogram(forest.Z, n=forest.n).cut_height(height)
+    labels = ce.Dendrogram(forest.Z, n=forest.n, cut=np.inf).cut_height(height)
     assert labels.dtype == np.int64
     assert labels.tolist() == labels_of(forest.groups(int((forest.Z[:, 2] <= height).sum())), forest.n)
+
+
+@settings(deadline=None)
+@given(forests(whole=True), st.floats(0, 16), st.floats(-1, 17))
+def test_what_joins_above_where_linkage_stopped_is_asked_of_none(tree: Forest, stop: float, height: float) -> None:
+    Z = tree.Z[tree.Z[:, 2] <= stop]
+    stopped = ce.Dendrogram(Z, n=tree.n, cut=stop)
+    if stopped.n_trees == 1 or height <= stop:
+        assert np.array_equal(stopped.cut_height(height), ce.Dendrogram(tree.Z).cut_height(height))
+    else:
+        with pytest.raises(ValueError, match=r"above .* let linkage go on"):
+            stopped.cut_height(height)
+    unknown = ce.Dendrogram(Z, n=tree.n)
+    last = Z[:, 2].max(initial=-np.inf)
+    assert unknown.cut == (np.inf if stopped.n_trees == 1 else last)
+    if stopped.n_trees > 1 and len(Z):
+        with pytest.raises(InputError, match="not below its last merge"):
+            ce.Dendrogram(Z, n=tree.n, cut=last - 1)
+        with pytest.raises(InputError, match="got nan"):
+            ce.Dendrogram(Z, n=tree.n, cut=np.nan)
 
 
 @settings(deadline=None)
@@ -159,6 +179,7 @@ def test_it_is_a_value() -> None:
     assert hash(tree) == hash(ce.Dendrogram(GOOD, list("abcd")))
     assert tree != ce.Dendrogram(GOOD)
     assert ce.Dendrogram(GOOD[:2], n=4) != ce.Dendrogram(GOOD[:2], n=5)
+    assert ce.Dendrogram(GOOD[:2], n=4) != ce.Dendrogram(GOOD[:2], n=4, cut=9)
     with pytest.raises(ValueError, match="read-only"):
         tree.Z[0, 2] = 0.0
     with pytest.raises(AttributeError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from typing import TYPE_CHECKING
 
@@ -130,11 +131,13 @@ def test_a_chain_of_many_leaves_is_written() -> None:
 
 
 @settings(deadline=None)
-@given(forests(), st.booleans())
-def test_parquet_holds_all_of_it(tmp_path_factory: pytest.TempPathFactory, forest: Forest, named: bool) -> None:
+@given(forests(), st.booleans(), st.sampled_from([None, 20.1, math.inf]))
+def test_parquet_holds_all_of_it(
+    tmp_path_factory: pytest.TempPathFactory, forest: Forest, named: bool, cut: float | None
+) -> None:
     merges, leaves = (tmp_path_factory.getbasetemp() / name for name in ("merges.parquet", "leaves.parquet"))
     ids = [f"leaf {leaf}" for leaf in range(forest.n)] if named else None
-    tree = ce.Dendrogram(forest.Z, ids, n=forest.n)
+    tree = ce.Dendrogram(forest.Z, ids, n=forest.n, cut=cut)
     tree.to_parquet(merges, leaves)
     assert ce.Dendrogram.from_parquet(merges, leaves) == tree
     assert pq.read_schema(merges).equals(
