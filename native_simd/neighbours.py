@@ -156,6 +156,30 @@ def _pointer(block: RankedBlock) -> object:
     )
 
 
+class KeptNeighbours:
+    """What a pass over all pairs of n rows writes: ranked lists of the nearest k others, or of all there are.
+
+    Attributes
+    ----------
+    lists : ndarray of uint64, shape (n, min(k + 1, n - 1))
+        One place more than is asked for, the bound, where there is another row.
+    """
+
+    def __init__(self, n: int, k: int) -> None:
+        n_others = max(n - 1, 0)
+        self._n_kept = min(k, n_others)
+        self.lists = empty_lists(n, min(k + 1, n_others))
+
+    def with_bound(self) -> NDArray[np.uint64]:
+        """Return the lists with the place of the bound, also where it is empty because all others are listed."""
+        n_places = self.lists.shape[1]
+        return self.lists if n_places > self._n_kept else np.pad(self.lists, ((0, 0), (0, 1)))
+
+    def read(self) -> Neighbours:
+        """Return the neighbours and the bounds."""
+        return Neighbours(*ranked(self.lists, self._n_kept))
+
+
 class NeighbourPass:
     """The pass in slices of tiles, for progress and interruption.
 
@@ -186,28 +210,25 @@ class NeighbourPass:
         k = require_k(k)
         self._packed, self._metric = packed, metric
         self._labels = _require_labels(labels, packed.n)
-        n_others = max(packed.n - 1, 0)
-        self._n_kept = min(k, n_others)
-        self._lists = empty_lists(packed.n, min(k + 1, n_others))  # one more than is asked for: the bound
+        self._kept = KeptNeighbours(packed.n, k)
         self.n_tiles = count_tiles(packed.n)
 
     def run(self, tiles: tuple[int, int] | None = None, threads: int = 1) -> None:
         """Compute tiles ``first`` to ``stop`` (exclusive) of :attr:`n_tiles`, all of them by default."""
         first, stop = require_tiles(tiles, self._packed.n)
         threads = require_threads(threads)
-        if self._lists.size:
-            whole = RankedBlock(self._packed, 0, self._lists, self._labels)
+        if self._kept.lists.size:
+            whole = RankedBlock(self._packed, 0, self._kept.lists, self._labels)
             _offer(whole, None, self._metric, (first, stop), threads)
 
     @property
     def lists(self) -> NDArray[np.uint64]:
         """The ranked lists as they are, with at least one place more than there are neighbours to keep: the bound."""
-        n_places = self._lists.shape[1]
-        return self._lists if n_places > self._n_kept else np.pad(self._lists, ((0, 0), (0, 1)))
+        return self._kept.with_bound()
 
     def result(self) -> Neighbours:
         """Return the neighbours among the tiles run so far: -1 and -infinity where a list is not full yet."""
-        return Neighbours(*ranked(self._lists, self._n_kept))
+        return self._kept.read()
 
 
 def read_lists(lists: NDArray[np.uint64]) -> Neighbours:

@@ -12,15 +12,16 @@ import numpy as np
 from native_simd.arguments import require_threads
 from native_simd.arrays import check_status, empty_aligned, kind_of
 from native_simd.isa import active_code, ffi, lib
-from native_simd.neighbours import Neighbours
+from native_simd.neighbours import KeptNeighbours
 from native_simd.packing import require_packed
 from native_simd.pairs import count_tiles, require_tiles, require_unit
-from native_simd.ranking import empty_lists, ranked, require_k, require_rankable
+from native_simd.ranking import require_k, require_rankable
 from native_simd.sketch import Sketch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from native_simd.neighbours import Neighbours
     from native_simd.packing import PackedVectors
 
 _MOST_DIMENSIONS = int(lib.NS_MOST_DIMENSIONS)
@@ -74,16 +75,14 @@ class SketchedPass:
                 threads,
             )
         )
-        n_others = max(packed.n - 1, 0)
-        self._n_kept = min(k, n_others)
-        self._lists = empty_lists(packed.n, min(k + 1, n_others))  # one more than is asked for: the bound
+        self._kept = KeptNeighbours(packed.n, k)
         self.n_tiles = count_tiles(packed.n)
 
     def run(self, tiles: tuple[int, int] | None = None, threads: int = 1) -> None:
         """Compute tiles ``first`` to ``stop`` (exclusive) of :attr:`n_tiles`, all of them by default."""
         first, stop = require_tiles(tiles, self._sketch.n)
         threads = require_threads(threads)
-        if not self._lists.size:
+        if not self._kept.lists.size:
             return
         digits = self._sketch
         c_sketch = ffi.new(
@@ -106,8 +105,8 @@ class SketchedPass:
                 self._d,
                 first,
                 stop - first,
-                ffi.from_buffer("uint64_t[]", self._lists),
-                self._lists.shape[1],
+                ffi.from_buffer("uint64_t[]", self._kept.lists),
+                self._kept.lists.shape[1],
                 threads,
             )
         )
@@ -115,9 +114,8 @@ class SketchedPass:
     @property
     def lists(self) -> NDArray[np.uint64]:
         """As of :attr:`native_simd.NeighbourPass.lists`."""
-        n_places = self._lists.shape[1]
-        return self._lists if n_places > self._n_kept else np.pad(self._lists, ((0, 0), (0, 1)))
+        return self._kept.with_bound()
 
     def result(self) -> Neighbours:
         """Return the neighbours among the tiles run so far: -1 and -infinity where a list is not full yet."""
-        return Neighbours(*ranked(self._lists, self._n_kept))
+        return self._kept.read()
