@@ -186,6 +186,24 @@ def test_a_job_that_fails_says_why(head: Head, tmp_path: Path) -> None:
     assert "exit code 3" in done.stdout + done.stderr
 
 
+def test_a_job_refuses_a_store_in_its_working_directory(episodes: Path, tmp_path: Path) -> None:
+    for store in ("memory", "./memory/", "--store=a/b"):
+        command = [store] if store.startswith("--") else ["--store", store]
+        done = subprocess.run(
+            [sys.executable, "-m", "jobs.consolidate", "--input", str(episodes), *command],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=TIMEOUT_S,
+        )
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith(f"error: --store {store.removeprefix('--store=')}: ")
+        assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_wrong_token_is_told_at_the_first_attempt_and_never_printed(
     head: Head, episodes: Path, tmp_path: Path
 ) -> None:
