@@ -6,7 +6,9 @@ Answers go to stdout, for people or (``--json``) as exactly one line of JSON; pr
 from __future__ import annotations
 
 import logging
+import signal
 import sys
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path  # noqa: TC003  # Typer reads the annotations
@@ -29,7 +31,7 @@ from cluster_engine.store.catalog import current_version
 from cluster_engine.store.snapshot import ConceptStore
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -38,6 +40,10 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("cluster_engine.cli")  # also when run as a module
 _PIPE_COLUMNS = 160  # width of a table where no terminal says one
 _SUMMARY_CONCEPTS = 10
+_ENDINGS = {
+    KeyboardInterrupt: ("interrupted", ExitCode.INTERRUPTED),
+    SystemExit: ("terminated", ExitCode.TERMINATED),
+}
 
 app = typer.Typer(
     help="Turn embedded episodes into lasting concepts.",
@@ -125,13 +131,16 @@ def consolidate(
     settings = override_config(config, options)
     before = current_version(store)
     try:
-        with terminal.shown_progress(sys.stderr) as progress:
+        with _terminable(), terminal.shown_progress(sys.stderr) as progress:
             report = run_batch(inputs, store, settings, slot=slot, progress=progress)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as end:
+        if isinstance(end, SystemExit) and end.code != signal.SIGTERM:
+            raise
         now = current_version(store)
         state = "the store is as it was" if now == before else f"the store is at version {now}"
-        typer.echo(f"interrupted: {state}", err=True)
-        raise typer.Exit(ExitCode.INTERRUPTED) from None
+        word, code = _ENDINGS[type(end)]
+        typer.echo(f"{word}: {state}", err=True)
+        raise typer.Exit(code) from None
     if as_json:
         _print_json(asdict(report))
         return
@@ -139,6 +148,16 @@ def consolidate(
     console = _console()
     console.print(terminal.batch_summary(report, committed.uri))
     console.print(terminal.concept_table(lookup.concept_records(committed, _SUMMARY_CONCEPTS)))
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM leave the block by a SystemExit: from the start, as Ray's own handler does once it is connected."""
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def override_config(path: Path | None, options: Mapping[str, object]) -> Config:

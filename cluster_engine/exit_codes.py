@@ -43,6 +43,9 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
     """Ctrl-C."""
 
+    TERMINATED = 143
+    """SIGTERM, as Ray, systemd and Kubernetes end a job."""
+
 
 _CODES: dict[type[Exception], ExitCode] = {
     ConfigError: ExitCode.USAGE,

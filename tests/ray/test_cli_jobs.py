@@ -252,7 +252,17 @@ def test_an_error_on_an_actor_is_one_line(episodes: Path, tmp_path: Path) -> Non
     assert done.stderr.splitlines()[-1].startswith("error: CLUSTER_ENGINE_ISA='sse9' is not available here")
 
 
-def test_control_c_leaves_the_store_as_it_was_and_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("phase", "by", "code", "word"),
+    [
+        ("pairwise", signal.SIGINT, 130, "interrupted"),
+        ("pairwise", signal.SIGTERM, 143, "terminated"),
+        ("read", signal.SIGTERM, 143, "terminated"),
+    ],
+)
+def test_a_signal_leaves_the_store_as_it_was_and_says_so(
+    phase: str, by: signal.Signals, code: int, word: str, tmp_path: Path
+) -> None:
     episodes = write_episodes(tmp_path / "episodes.parquet", clustered_vectors(4_000, 256))
     store = tmp_path / "store"
     command = [
@@ -267,10 +277,13 @@ def test_control_c_leaves_the_store_as_it_was_and_says_so(tmp_path: Path) -> Non
     ]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stderr is not None
-        assert any('"pairwise"' in line for line in process.stderr)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the actors hear it too
+        assert any(f'"{phase}"' in line for line in process.stderr)
+        if by == signal.SIGINT:
+            os.killpg(process.pid, by)  # as a terminal does: the actors hear it too
+        else:
+            process.send_signal(by)
         rest = process.stderr.read()
-        assert process.wait(TIMEOUT_S) == 130
-    assert "interrupted: the store is as it was" in rest
+        assert process.wait(TIMEOUT_S) == code
+    assert f"{word}: the store is as it was" in rest
     assert "Traceback" not in rest
     assert not list(store.glob("versions/*"))
