@@ -74,10 +74,11 @@ def write_columns(columns: Mapping[str, NDArray[Any] | Sequence[str]]) -> bytes:
 
 
 def _read_batches(content: bytes, rules: Mapping[str, Column]) -> Iterator[pa.RecordBatch]:
-    if not content:
-        raise pa.ArrowInvalid("no bytes")
-    messages = ipc.MessageReader.open_stream(pa.BufferReader(content))
-    schema = ipc.read_schema(messages.read_next_message())
+    messages = iter(ipc.MessageReader.open_stream(pa.BufferReader(content)))
+    first = next(messages, None)
+    if first is None:
+        raise pa.ArrowInvalid("it has no schema")
+    schema = ipc.read_schema(first)
     _check_schema(schema, rules)
     for number, message in enumerate(messages):
         if number >= _MAX_BATCHES:

@@ -280,6 +280,7 @@ class TestRefusals:
         [
             b"",
             b"nonsense",
+            b"\xff\xff\xff\xff\x00\x00\x00\x00",  # the end of a stream
             stream({"vector": [[1.0]]})[:-30],
             stream({"vector": [[1.0] * 999]}, compression="zstd"),
             stream({"vector": [[1.0] * 999]}, compression="lz4"),
