@@ -14,9 +14,11 @@ from cluster_engine.linkage.linkage import linkage
 from cluster_engine.linkage.plan import Plan, plan
 
 if TYPE_CHECKING:
+    from cluster_engine.assigner import ConceptAssigner
     from cluster_engine.dendrogram import Dendrogram
     from cluster_engine.driver import BatchReport, consolidate
     from cluster_engine.estimator import ConceptClustering
+    from cluster_engine.search.conditions import Condition
     from cluster_engine.shards.linkage import distributed_linkage
     from cluster_engine.shards.shard import BindingShard
     from cluster_engine.store.snapshot import ConceptStore
@@ -25,8 +27,10 @@ __all__ = [
     "ApproximateLinkage",
     "BatchReport",
     "BindingShard",
+    "ConceptAssigner",
     "ConceptClustering",
     "ConceptStore",
+    "Condition",
     "Dendrogram",
     "Plan",
     "approximate_linkage",
@@ -39,8 +43,10 @@ __all__ = [
 _MODULES = {
     "BatchReport": "cluster_engine.driver",
     "BindingShard": "cluster_engine.shards.shard",
+    "ConceptAssigner": "cluster_engine.assigner",
     "ConceptClustering": "cluster_engine.estimator",
     "ConceptStore": "cluster_engine.store.snapshot",
+    "Condition": "cluster_engine.search.conditions",
     "Dendrogram": "cluster_engine.dendrogram",
     "consolidate": "cluster_engine.driver",
     "distributed_linkage": "cluster_engine.shards.linkage",
