@@ -15,7 +15,10 @@ from cluster_engine.assigner import ConceptAssigner
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.usefixtures("local_ray")
+pytestmark = [
+    pytest.mark.usefixtures("local_ray"),
+    pytest.mark.filterwarnings("ignore:`use_push_based_shuffle` is deprecated:DeprecationWarning"),  # Ray's own
+]
 
 
 @pytest.mark.parametrize("batch_format", ["pyarrow", "numpy", "pandas"])
