@@ -128,9 +128,9 @@ def _matrix(column: Any, name: str) -> NDArray[Any]:  # noqa: ANN401 - of Arrow,
     if isinstance(column, pa.ChunkedArray):
         column = _rows(column.combine_chunks(), name)
     try:
-        return np.asarray(column) if column.dtype != object else np.stack(list(column))
+        return np.asarray(column) if column.dtype != object else np.stack([np.asarray(v, np.float64) for v in column])
     except ValueError as error:
-        raise SchemaError(f"column {name!r} must hold vectors of one dimension: {error}") from error
+        raise SchemaError(f"column {name!r} must hold vectors of one dimension, all numbers: {error}") from error
 
 
 def _rows(column: Any, name: str) -> NDArray[Any]:  # noqa: ANN401 - an array of Arrow

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     Float32Array = NDArray[np.float32]
     Int64Array = NDArray[np.int64]
 
-_CELLS_PER_ROOT = 1.6  # cells for a root of vectors: comparing centres then costs about what comparing vectors does
 _SAMPLE_PER_CELL, _ROUNDS, _SPLIT_ROUNDS = 64, 6, 3  # chosen: more changed no recall of benchmarks/search.py
 _MOST_SHARE = 1.5  # of the mean size: a larger cell is halved, or the slowest searches would be those that meet it
 _NO_DIRECTION = 1e-6  # of a mean of unit vectors that cancel
@@ -50,7 +49,7 @@ def whole(vectors: Float32Array) -> Partition:
 
 
 def partition(vectors: Float32Array, threads: int = 1) -> Partition:
-    """Return cells of near vectors, of which there are about ``1.6 sqrt(n)``.
+    """Return cells of near vectors, of which there are about ``sqrt(n)``.
 
     Parameters
     ----------
@@ -65,7 +64,7 @@ def partition(vectors: Float32Array, threads: int = 1) -> Partition:
     nearest centre, and cells of more than 1.5 times the mean are halved by the same algorithm.
     """
     n = len(vectors)
-    n_cells = min(n, round(_CELLS_PER_ROOT * math.sqrt(n)))
+    n_cells = round(math.sqrt(n))  # comparing centres then costs about what comparing vectors does
     rng = np.random.Generator(np.random.Philox(_SEED))
     sample = vectors[np.sort(rng.choice(n, min(n, _SAMPLE_PER_CELL * n_cells), replace=False))]
     centres = sample[np.sort(rng.choice(len(sample), n_cells, replace=False))]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.usefixtures("local_ray"),
-    pytest.mark.filterwarnings("ignore:`use_push_based_shuffle` is deprecated:DeprecationWarning"),  # Ray's own
+    pytest.mark.filterwarnings("ignore:`.*` is deprecated:DeprecationWarning"),  # of Ray, by Ray
 ]
 
 
@@ -26,7 +26,7 @@ def test_a_dataset_gets_what_one_call_gives(tmp_path: Path, batch_format: str) -
     store = store_of(tmp_path / "store", len(IDS))
     vectors = np.random.default_rng(0).standard_normal((500, 6)).astype(np.float32)
     table = pa.table({"row": np.arange(500), "vector": list(vectors)})
-    assigned = ray.data.from_arrow(table).map_batches(
+    assigned = ray.data.from_arrow([table.slice(0, 250), table.slice(250)]).map_batches(
         ConceptAssigner,
         fn_constructor_kwargs={"store": str(store), "threshold": 0.2},
         compute=ray.data.ActorPoolStrategy(size=2),

@@ -56,6 +56,9 @@ BATCHES: dict[str, Callable[[NDArray[np.float32]], Any]] = {
     "arrow, fixed size": lambda x: pa.table(
         {"vector": pa.FixedSizeListArray.from_arrays(pa.array(x.reshape(-1)), x.shape[1]), "name": np.arange(len(x))}
     ),
+    "pandas of objects": lambda x: pd.DataFrame(
+        {"vector": [row.astype(object) for row in x], "name": np.arange(len(x))}
+    ),
     "pandas": lambda x: pd.DataFrame({"vector": list(x), "name": np.arange(len(x))}),
 }
 
@@ -102,6 +105,7 @@ def test_without_a_second_concept_there_is_no_margin(tmp_path: Path, n_concepts:
         (pa.table({"vector": [[1.0] * 6, None]}), SchemaError, "must hold vectors and no nulls"),
         (pa.table({"vector": [[1.0] * 6, [1.0]]}), SchemaError, r"of one dimension, got \[1, 6\]"),
         ({"vector": np.array([[1.0], [1.0, 2.0]], object)}, SchemaError, "of one dimension"),
+        ({"vector": np.array([["a"] * 6], object)}, SchemaError, "all numbers"),
         ({"vector": VECTORS[:, :5]}, ValueError, r"shape \(q, 6\)"),
         ({"vector": np.zeros((2, 6))}, VectorError, "row 0"),
     ],

@@ -41,7 +41,7 @@ def test_cells_hold_every_vector_and_are_even(
     assert len(cells.cell_of) == n
     assert cells.centres.shape[1] == d
     assert sizes.min() >= 1
-    assert sizes.max() <= max(16, 1.5 * n / round(1.6 * np.sqrt(n)))
+    assert sizes.max() <= max(16, 1.5 * n / round(np.sqrt(n)))
     again = partition(x, 1)
     np.testing.assert_array_equal(again.cell_of, cells.cell_of)
     assert again.centres.tobytes() == cells.centres.tobytes()
