@@ -127,8 +127,9 @@ def _matrix(column: Any, name: str) -> NDArray[Any]:  # noqa: ANN401 - of Arrow,
     """Return the vectors of a column as rows."""
     if isinstance(column, pa.ChunkedArray):
         column = _rows(column.combine_chunks(), name)
+    rows = np.asarray(column)
     try:
-        return np.asarray(column) if column.dtype != object else np.stack([np.asarray(v, np.float64) for v in column])
+        return rows if rows.dtype != object else np.stack([np.asarray(row, np.float64) for row in rows])
     except ValueError as error:
         raise SchemaError(f"column {name!r} must hold vectors of one dimension, all numbers: {error}") from error
 

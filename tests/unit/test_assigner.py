@@ -59,6 +59,9 @@ BATCHES: dict[str, Callable[[NDArray[np.float32]], Any]] = {
     "pandas of objects": lambda x: pd.DataFrame(
         {"vector": [row.astype(object) for row in x], "name": np.arange(len(x))}
     ),
+    "pandas of arrow": lambda x: pa.table({"vector": list(x), "name": np.arange(len(x))}).to_pandas(
+        types_mapper=pd.ArrowDtype
+    ),
     "pandas": lambda x: pd.DataFrame({"vector": list(x), "name": np.arange(len(x))}),
 }
 
