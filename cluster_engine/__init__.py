@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from cluster_engine.estimator import ConceptClustering
     from cluster_engine.search.conditions import Condition
     from cluster_engine.shards.linkage import distributed_linkage
+    from cluster_engine.shards.service import BindingService
     from cluster_engine.shards.shard import BindingShard
     from cluster_engine.store.snapshot import ConceptStore
 
 __all__ = [
     "ApproximateLinkage",
     "BatchReport",
+    "BindingService",
     "BindingShard",
     "ConceptAssigner",
     "ConceptClustering",
@@ -42,6 +44,7 @@ __all__ = [
 
 _MODULES = {
     "BatchReport": "cluster_engine.driver",
+    "BindingService": "cluster_engine.shards.service",
     "BindingShard": "cluster_engine.shards.shard",
     "ConceptAssigner": "cluster_engine.assigner",
     "ConceptClustering": "cluster_engine.estimator",

@@ -12,6 +12,7 @@
     ├── PlacementError          NUMA policy ``require`` could not be met
     ├── ClusterConnectionError  the Ray cluster cannot be reached, or refuses this client
     ├── PassError               work on the shard actors cannot be finished
+    ├── ServiceError            no binding service runs in the namespace, or one does already
     └── StoreError              the store cannot be read or written
         ├── StoreFormatError    written by a newer format than this code knows
         ├── StoreCorruptError   a file is missing or its checksum differs
@@ -61,6 +62,10 @@ class ClusterConnectionError(ClusterEngineError):
 
 class PassError(ClusterEngineError):
     """Work on the shard actors cannot be finished: no actor starts, none is left, or a tile is not as planned."""
+
+
+class ServiceError(ClusterEngineError):
+    """No binding service runs in the namespace, one runs there already, or its actors are gone."""
 
 
 class StoreError(ClusterEngineError):

@@ -17,7 +17,7 @@ from native_simd.agglomeration import (  # after the path
     ClusterPanels,
     rank_clusters,
 )
-from native_simd.binding_index import BindingIndex, BindingLists, ConceptStates, IndexStatistics
+from native_simd.binding_index import BindingIndex, BindingLists, ChangeKind, ConceptStates, IndexStatistics
 from native_simd.bindings import FanLaw, decay, decay_half_life, fan_effect
 from native_simd.cells import Cells, divide, search_cells
 from native_simd.chain import ChainCounters, Method, NearestNeighbourChain
@@ -50,6 +50,7 @@ __all__ = [
     "BindingLists",
     "Cells",
     "ChainCounters",
+    "ChangeKind",
     "ClusterPanels",
     "ConceptStates",
     "Coordinates",

@@ -7,7 +7,7 @@ an id stands for and when anything should decay.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -23,7 +23,15 @@ if TYPE_CHECKING:
     Int64Array = NDArray[np.int64]
     Float32Array = NDArray[np.float32]
 
+ChangeKind: TypeAlias = Literal["bind", "set_strengths", "add_strengths", "unbind"]
+
 MOST_SHARDS = 256
+_CHANGES = {
+    "bind": lib.NS_BIND,
+    "set_strengths": lib.NS_SET_STRENGTHS,
+    "add_strengths": lib.NS_ADD_STRENGTHS,
+    "unbind": lib.NS_UNBIND,
+}
 _INT64 = np.iinfo(np.int64)
 _LARGEST_DT = 2.0**127
 _LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
@@ -204,6 +212,30 @@ class BindingIndex:
         """
         return self._change(lib.NS_UNBIND, (concept_ids, episode_ids), None, op_id, threads)
 
+    def verify_change(
+        self, kind: ChangeKind, concept_ids: Int64Array, episode_ids: Int64Array, values: Float32Array | None = None
+    ) -> None:
+        """Raise what a change would raise as an operation that has not been applied, and change nothing.
+
+        Parameters
+        ----------
+        kind : {"bind", "set_strengths", "add_strengths", "unbind"}
+        concept_ids, episode_ids : ndarray of int64, shape (n,)
+        values : ndarray of float32, shape (n,)
+            Strengths or amounts; not for "unbind".
+
+        Raises
+        ------
+        RowError, TypeError, MemoryError
+            As the method of that name.
+
+        Notes
+        -----
+        Costs what the change costs: it is made and taken back, where no reader sees it.
+        """
+        name = "amounts" if kind == "add_strengths" else "strengths"
+        self._change(_CHANGES[kind], (concept_ids, episode_ids), None if values is None else (name, values), None, 1)
+
     def activate(self, concept_ids: Int64Array, at: int, op_id: int) -> bool:
         """Count an activation of each concept at a time, in any tick; `RowError` for a concept that is not here.
 
@@ -354,6 +386,19 @@ class BindingIndex:
         ids = require_contiguous(op_ids, np.int64, "op_ids")
         check_status(lib.ns_index_restore_operations(self._handle, ffi.from_buffer("int64_t[]", ids), len(ids)))
 
+    def restore_states(self, concept_ids: Int64Array, states: ConceptStates) -> None:
+        """Give concepts the activations and versions that another index had for them; those not here are passed over.
+
+        To be called before the index is shared: no mutation may be under way. ``states.fan_out`` is not looked at.
+        """
+        concepts = require_contiguous(concept_ids, np.int64, "concept_ids")
+        columns = [states.last_activation, states.n_activations, states.version]
+        given = [require_contiguous(column, np.int64, "states") for column in columns]
+        if any(len(column) != len(concepts) for column in given):
+            raise TypeError(f"states must have the shape of concept_ids, ({len(concepts)},)")
+        addresses = [ffi.from_buffer("int64_t[]", column) for column in given]
+        lib.ns_index_restore_states(self._handle, ffi.from_buffer("int64_t[]", concepts), len(concepts), *addresses)
+
     def statistics(self) -> IndexStatistics:
         """Return the sizes of the index."""
         values = ffi.new("int64_t[]", lib.NS_N_INDEX_STATISTICS)
@@ -380,19 +425,17 @@ class BindingIndex:
         kind: int,
         pairs: tuple[Int64Array, Int64Array],
         named_values: tuple[str, Float32Array] | None,
-        op_id: int,
+        op_id: int | None,
         threads: int,
     ) -> bool:
+        """Apply a batch, or verify it if it has no operation id."""
         concepts = require_contiguous(pairs[0], np.int64, "concept_ids")
         episodes = require_contiguous(pairs[1], np.int64, "episode_ids")
         if episodes.shape != concepts.shape:
             raise TypeError(f"episode_ids must have the shape of concept_ids, {concepts.shape}, got {episodes.shape}")
         values = None if named_values is None else _require_column(named_values[1], named_values[0], len(concepts))
         bad_row = ffi.new("int64_t *")
-        status = lib.ns_index_change(
-            self._handle,
-            kind,
-            _require_int64(op_id, "op_id"),
+        batch = (
             ffi.from_buffer("int64_t[]", concepts),
             ffi.from_buffer("int64_t[]", episodes),
             ffi.NULL if values is None else ffi.from_buffer("float[]", values),
@@ -400,6 +443,10 @@ class BindingIndex:
             bad_row,
             require_threads(threads),
         )
+        if op_id is None:
+            status = lib.ns_index_verify_change(self._handle, kind, *batch)
+        else:
+            status = lib.ns_index_change(self._handle, kind, _require_int64(op_id, "op_id"), *batch)
         if status == lib.NS_E_ROW and values is not None:
             row = int(bad_row[0])
             what, allowed = ("amount", "[-1, 1]") if kind == lib.NS_ADD_STRENGTHS else ("strength", "[0, 1]")

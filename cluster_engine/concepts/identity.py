@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _MASK = (1 << 63) - 1
 
 
-def name_after(kind: Literal["concept", "node"], episode_id: int | str) -> int:
+def name_after(kind: Literal["concept", "node", "episode"], episode_id: int | str) -> int:
     """Return the 63-bit number for this kind and episode id (BLAKE2b)."""
     digest = hashlib.blake2b(f"{kind}:{episode_id}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") & _MASK

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from cluster_engine.config import PoolConfig
+    from cluster_engine.shards.placement import MemoryPlan
 
 _LOG = logging.getLogger(__name__)
 
@@ -113,6 +114,51 @@ def _refused_early(address: str) -> Iterator[None]:
             del os.environ[_CONNECT_TIME]
 
 
+@dataclass(frozen=True, slots=True)
+class ActorPlace:
+    """Where an actor is to run.
+
+    Attributes
+    ----------
+    ray_node : str
+        Ray's id of the host's node.
+    node : NumaNode
+    cpus : float
+        The share of the NUMA node's CPUs, as Ray counts them.
+    threads : int or None
+        Of the native library; None for as many as the binding leaves CPUs.
+    plan : MemoryPlan
+        Where its memory goes.
+    """
+
+    ray_node: str
+    node: NumaNode
+    cpus: float
+    threads: int | None
+    plan: MemoryPlan
+
+
+def place_actors(config: PoolConfig, topologies: Mapping[str, Topology] | None = None) -> list[ActorPlace]:
+    """Return a place for each actor: `actors_per_numa_node` on each NUMA node with CPUs of each host.
+
+    Parameters
+    ----------
+    config : PoolConfig
+    topologies : mapping of str to Topology, optional
+        NUMA topology of each Ray node, by Ray's node id; default, read on the nodes themselves.
+    """
+    places: list[ActorPlace] = []
+    for ray_node, topology in (topologies or _read_topologies(config.start_timeout_s)).items():
+        nodes = [node for node in topology.nodes if node.cpus]
+        for node in nodes:
+            cpus = min(float(len(node.cpus)), _ray_cpus(ray_node) / len(nodes))
+            share = _share(cpus, config.actors_per_numa_node)
+            threads = config.threads_per_actor or _threads(node, config)
+            plan = plan_memory(Strategy(config.placement), topology, node.index, NumaPolicy(config.numa))
+            places += [ActorPlace(ray_node, node, share, threads, plan)] * config.actors_per_numa_node
+    return places
+
+
 @dataclass(slots=True, eq=False)
 class _Member:
     """An actor of the pool, and the state of the loop about it."""
@@ -150,21 +196,16 @@ class ShardPool:
         policy = NumaPolicy(config.numa)
         handles: list[Any] = []
         ray_nodes: list[str] = []
-        for ray_node, topology in (topologies or _read_topologies(config.start_timeout_s)).items():
-            nodes = [node for node in topology.nodes if node.cpus]
-            for node in nodes:
-                plan = plan_memory(Strategy(config.placement), topology, node.index, policy)
-                cpus = min(float(len(node.cpus)), _ray_cpus(ray_node) / len(nodes))
-                handles += [
-                    actor_class.options(
-                        num_cpus=_share(cpus, config.actors_per_numa_node),
-                        max_restarts=config.max_restarts,
-                        runtime_env=_runtime_env(),
-                        scheduling_strategy=NodeAffinitySchedulingStrategy(ray_node, soft=False),
-                    ).remote(node, policy, config.threads_per_actor or _threads(node, config), plan)
-                    for _ in range(config.actors_per_numa_node)
-                ]
-                ray_nodes += [ray_node] * config.actors_per_numa_node
+        for place in place_actors(config, topologies):
+            handles.append(
+                actor_class.options(
+                    num_cpus=place.cpus,
+                    max_restarts=config.max_restarts,
+                    runtime_env=runtime_environment(),
+                    scheduling_strategy=NodeAffinitySchedulingStrategy(place.ray_node, soft=False),
+                ).remote(place.node, policy, place.threads, place.plan)
+            )
+            ray_nodes.append(place.ray_node)
         try:
             reports = ray.get([handle.report.remote() for handle in handles], timeout=config.start_timeout_s)
         except GetTimeoutError:
@@ -351,7 +392,7 @@ def _share(cpus: float, n_actors: int) -> float:
     return float(int(share)) if share >= 1 else share
 
 
-def _runtime_env() -> dict[str, dict[str, str]] | None:
+def runtime_environment() -> dict[str, dict[str, str]] | None:
     """Return what makes actors on other hosts use the instruction set that was forced here."""
     forced = os.environ.get("CLUSTER_ENGINE_ISA")
     return {"env_vars": {"CLUSTER_ENGINE_ISA": forced}} if forced else None

@@ -114,7 +114,7 @@ class BindingShard:
         """
         shard = cls(dimension, n_shards, threads=threads, plan=plan)
         shard.bind(concept_ids, episode_ids, strengths, op_id=0)
-        shard._index.restore_operations(_ids(operations, "operations"))
+        shard.restore_operations(operations)
         return shard
 
     def __len__(self) -> int:
@@ -163,7 +163,7 @@ class BindingShard:
 
         A concept goes with its last binding, and its activations with it.
         """
-        concepts, episodes = _ids(concept_ids, "concept_ids"), _ids(episode_ids, "episode_ids")
+        concepts, episodes = require_ids(concept_ids, "concept_ids"), require_ids(episode_ids, "episode_ids")
         _require_equal_shapes(concepts, episodes)
         return self._index.unbind(concepts, episodes, op_id, threads=self._threads)
 
@@ -189,13 +189,13 @@ class BindingShard:
 
         ``ValueError`` for a concept without bindings or a rate below 0. A concept that comes twice decays twice.
         """
-        concepts, rates = _ids(concept_ids, "concept_ids"), np.ascontiguousarray(rates_per_s, np.float32)
+        concepts, rates = require_ids(concept_ids, "concept_ids"), np.ascontiguousarray(rates_per_s, np.float32)
         _require_equal_shapes(concepts, rates)
         return self._index.decay_concepts(concepts, rates, dt_s, op_id)
 
     def activate(self, concept_ids: ArrayLike, at: int, *, op_id: int) -> bool:
         """Count an activation of each concept at a time, in microseconds; ``ValueError`` for one without bindings."""
-        return self._index.activate(_ids(concept_ids, "concept_ids"), at, op_id)
+        return self._index.activate(require_ids(concept_ids, "concept_ids"), at, op_id)
 
     def forget(self, below: float, *, op_id: int, keep: int = 1) -> int | None:
         """Remove bindings weaker than `below`, but never an episode: its `keep` >= 1 strongest bindings here stay.
@@ -211,20 +211,20 @@ class BindingShard:
 
     def fan_out(self, concept_ids: ArrayLike) -> NDArray[np.int64]:
         """Return the number of bindings of each concept; 0 for one that is not here."""
-        return self._index.fan_out(_ids(concept_ids, "concept_ids"), threads=self._threads)
+        return self._index.fan_out(require_ids(concept_ids, "concept_ids"), threads=self._threads)
 
     def states(self, concept_ids: ArrayLike) -> native_simd.ConceptStates:
         """Return fan-out, activations and version of each concept."""
-        return self._index.states(_ids(concept_ids, "concept_ids"), threads=self._threads)
+        return self._index.states(require_ids(concept_ids, "concept_ids"), threads=self._threads)
 
     def episodes_of(self, concept_id: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return (episode ids, strengths) of a concept, strongest first, then by id."""
-        found = self._index.episodes_of(_ids([concept_id], "concept_id"))
+        found = self._index.episodes_of(require_ids([concept_id], "concept_id"))
         return found.ids, found.strengths
 
     def concepts_of(self, episode_id: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return (concept ids, strengths) of an episode, strongest first, then by id."""
-        found = self._index.concepts_of(_ids([episode_id], "episode_id"))
+        found = self._index.concepts_of(require_ids([episode_id], "episode_id"))
         return found.ids, found.strengths
 
     def bindings(self) -> Columns:
@@ -235,6 +235,23 @@ class BindingShard:
         """Return the ids of all operations that have been applied, ascending."""
         return self._index.operations()
 
+    def verify_change(
+        self, kind: native_simd.ChangeKind, concept_ids: ArrayLike, episode_ids: ArrayLike, *values: ArrayLike
+    ) -> None:
+        """Raise what :meth:`bind`, :meth:`unbind` and the like would raise for a new operation; change nothing."""
+        concepts, episodes = require_ids(concept_ids, "concept_ids"), require_ids(episode_ids, "episode_ids")
+        columns = [np.ascontiguousarray(column, np.float32) for column in values]
+        _require_equal_shapes(concepts, episodes, *columns)
+        self._index.verify_change(kind, concepts, episodes, *columns)
+
+    def restore_operations(self, operations: ArrayLike) -> None:
+        """Make these the operations that count as applied; no mutation may be under way."""
+        self._index.restore_operations(require_ids(operations, "operations"))
+
+    def restore_states(self, concept_ids: ArrayLike, states: native_simd.ConceptStates) -> None:
+        """Give concepts that are here what another shard knew of them; no mutation may be under way."""
+        self._index.restore_states(require_ids(concept_ids, "concept_ids"), states)
+
     def statistics(self) -> native_simd.IndexStatistics:
         """Return counts and memory."""
         return self._index.statistics()
@@ -244,8 +261,14 @@ class BindingShard:
         return self._memory.report()
 
 
-def _ids(values: ArrayLike, name: str) -> NDArray[np.int64]:
-    """Return int64 ids, contiguous; nothing is rounded or wrapped to become one."""
+def require_ids(values: ArrayLike, name: str) -> NDArray[np.int64]:
+    """Return int64 ids, contiguous; nothing is rounded or wrapped to become one.
+
+    Raises
+    ------
+    ValueError
+        They are not integers, not one row, or do not fit.
+    """
     given = np.asarray(values)
     if given.ndim != 1:
         raise ValueError(f"{name} must have shape (m,), got {given.shape}")
@@ -255,7 +278,7 @@ def _ids(values: ArrayLike, name: str) -> NDArray[np.int64]:
 
 
 def _columns(concept_ids: ArrayLike, episode_ids: ArrayLike, values: ArrayLike) -> Columns:
-    concepts, episodes = _ids(concept_ids, "concept_ids"), _ids(episode_ids, "episode_ids")
+    concepts, episodes = require_ids(concept_ids, "concept_ids"), require_ids(episode_ids, "episode_ids")
     strengths = np.ascontiguousarray(values, np.float32)
     _require_equal_shapes(concepts, episodes, strengths)
     return concepts, episodes, strengths

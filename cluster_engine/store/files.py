@@ -33,6 +33,54 @@ def create_file(path: Path) -> Iterator[Callable[[Buffer], None]]:
             os.close(fd)
 
 
+class AppendedFile:
+    """The file ``path``, which grows at its end while it is open.
+
+    Parameters
+    ----------
+    path : Path
+    n_bytes : int or None
+        What is kept of it, the rest is cut off; None to create it, which fails if it exists.
+
+    Notes
+    -----
+    One thread appends or cuts at a time; any may `sync` meanwhile.
+    """
+
+    def __init__(self, path: Path, n_bytes: int | None) -> None:
+        self.path = path
+        flags = os.O_CREAT | os.O_EXCL if n_bytes is None else 0
+        with _naming(path):
+            self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | flags, 0o666)
+            try:
+                if n_bytes is not None:
+                    os.ftruncate(self._fd, n_bytes)
+                    os.fsync(self._fd)
+            except BaseException:
+                os.close(self._fd)
+                raise
+
+    def append(self, data: Buffer) -> None:
+        """Write ``data`` at the end; some of it may be there when this fails."""
+        with _naming(self.path):
+            _write_all(self._fd, data)
+
+    def cut(self, n_bytes: int) -> None:
+        """Keep the first ``n_bytes`` only."""
+        with _naming(self.path):
+            os.ftruncate(self._fd, n_bytes)
+
+    def sync(self) -> None:
+        """Make durable what was appended before the call. After a failure, nobody knows what is on disk."""
+        with _naming(self.path):
+            os.fsync(self._fd)
+
+    def close(self) -> None:
+        """Close the file, as it is."""
+        with _naming(self.path):
+            os.close(self._fd)
+
+
 def sync_directory(path: Path) -> None:
     """Make the names in the directory ``path`` durable."""
     with _naming(path):

@@ -20,7 +20,7 @@ typedef struct {
 
 typedef struct {
     ns_index *index;
-    int32_t kind;
+    int32_t kind, verify_only;
     const int64_t *concepts, *episodes;
     const float *values; /* NULL for NS_UNBIND */
     int64_t n, n_chunks;
@@ -242,14 +242,15 @@ static int32_t outcome(const batch *b, int64_t *bad_row) {
     return status == NS_E_ROW ? NS_E_TWICE : status;
 }
 
+/* To verify is to apply and to take back, under locks that no reader shares. */
 static int32_t change_locked(batch *b, int64_t op_id, int32_t threads, int64_t *bad_row) {
     const int64_t n_shards = b->index->n_shards;
     const double item_ns = ROW_NS * (double)b->n / (double)n_shards;
-    if (ns_operation_known(b->index, op_id)) return NS_REPEATED;
+    if (!b->verify_only && ns_operation_known(b->index, op_id)) return NS_REPEATED;
     int32_t status = ns_parallel(apply_to_shard, b, n_shards, item_ns, threads);
     if (status == NS_OK) status = outcome(b, bad_row);
-    if (status == NS_OK) status = ns_operation_add(b->index, op_id);
-    if (status != NS_OK)
+    if (status == NS_OK && !b->verify_only) status = ns_operation_add(b->index, op_id);
+    if (status != NS_OK || b->verify_only)
         while (b->kind != NS_UNBIND && ns_parallel(take_back_from_shard, b, n_shards, item_ns, threads) != NS_OK)
             threads = 1;
     else if (b->kind == NS_UNBIND)
@@ -268,14 +269,13 @@ static int32_t sort_by_shard(batch *b, int32_t threads, int64_t *bad_row) {
     return status == NS_OK ? ns_parallel(place_chunk, b, b->n_chunks, item_ns, threads) : status;
 }
 
-int32_t ns_index_change(ns_index *index, int32_t kind, int64_t op_id, const int64_t *concepts, const int64_t *episodes,
-                        const float *values, int64_t n, int64_t *bad_row, int32_t threads) {
-    if (n < 0 || threads < 1 || kind < NS_BIND || kind > NS_UNBIND || !values != (kind == NS_UNBIND))
+static int32_t run_batch(batch b, int64_t op_id, int64_t *bad_row, int32_t threads) {
+    ns_index *index = b.index;
+    if (b.n < 0 || threads < 1 || b.kind < NS_BIND || b.kind > NS_UNBIND || !b.values != (b.kind == NS_UNBIND))
         return NS_E_ARGUMENT;
-    batch b = {.index = index, .kind = kind, .concepts = concepts, .episodes = episodes, .values = values, .n = n,
-               .n_chunks = threads < NS_MOST_SHARDS ? threads : NS_MOST_SHARDS};
+    b.n_chunks = threads < NS_MOST_SHARDS ? threads : NS_MOST_SHARDS;
     const int64_t n_shards = index->n_shards, n_numbers = (b.n_chunks + 3) * n_shards + b.n_chunks + 1;
-    const int64_t n_bytes = n * (int64_t)(sizeof *b.rows + 1) + n_numbers * 8;
+    const int64_t n_bytes = b.n * (int64_t)(sizeof *b.rows + 1) + n_numbers * 8;
     ns_scratch scratch = ns_take_scratch(index, n_bytes);
     if (!scratch.memory) return NS_E_MEMORY;
     b.starts = memset(scratch.memory, 0, (size_t)n_numbers * 8);
@@ -284,16 +284,29 @@ int32_t ns_index_change(ns_index *index, int32_t kind, int64_t op_id, const int6
     b.bounds = b.refused + 2 * n_shards;
     b.bad_rows = b.bounds + n_shards + 1;
     b.rows = (batch_row *)(b.bad_rows + b.n_chunks);
-    b.numbers = (uint8_t *)(b.rows + n);
+    b.numbers = (uint8_t *)(b.rows + b.n);
     int32_t status = sort_by_shard(&b, threads, bad_row);
     if (status == NS_OK) {
         uint8_t touched[NS_MOST_SHARDS];
         for (int64_t s = 0; s < n_shards; s++) touched[s] = b.bounds[s] < b.bounds[s + 1];
-        ns_count_rows(index, n);
+        if (!b.verify_only) ns_count_rows(index, b.n);
         ns_index_lock(index, touched, 1);
         status = change_locked(&b, op_id, threads, bad_row);
         ns_index_unlock(index, touched);
     }
     ns_leave_scratch(index, scratch);
     return status;
+}
+
+int32_t ns_index_change(ns_index *index, int32_t kind, int64_t op_id, const int64_t *concepts, const int64_t *episodes,
+                        const float *values, int64_t n, int64_t *bad_row, int32_t threads) {
+    const batch b = {.index = index, .kind = kind, .concepts = concepts, .episodes = episodes, .values = values, .n = n};
+    return run_batch(b, op_id, bad_row, threads);
+}
+
+int32_t ns_index_verify_change(ns_index *index, int32_t kind, const int64_t *concepts, const int64_t *episodes,
+                               const float *values, int64_t n, int64_t *bad_row, int32_t threads) {
+    const batch b = {.index = index, .kind = kind, .verify_only = 1, .concepts = concepts, .episodes = episodes,
+                     .values = values, .n = n};
+    return run_batch(b, 0, bad_row, threads);
 }

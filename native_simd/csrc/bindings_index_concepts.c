@@ -65,6 +65,23 @@ int32_t ns_index_look_up(ns_index *index, const int64_t *concepts, int64_t n, in
     return status;
 }
 
+void ns_index_restore_states(ns_index *index, const int64_t *concepts, int64_t n, const int64_t *last_activations,
+                             const int64_t *n_activations, const int64_t *versions) {
+    ns_index_lock(index, NULL, 1);
+    for (int64_t first = 0; first < n; first += GROUP) {
+        ns_concept_line *lines[GROUP];
+        const int64_t size = n - first < GROUP ? n - first : GROUP;
+        find_lines(index, concepts + first, size, lines);
+        for (int64_t i = 0; i < size; i++) {
+            if (!lines[i]) continue;
+            lines[i]->last_activation = last_activations[first + i];
+            lines[i]->n_activations = (uint64_t)n_activations[first + i];
+            lines[i]->version = (uint64_t)versions[first + i];
+        }
+    }
+    ns_index_unlock(index, NULL);
+}
+
 /* NS_E_UNKNOWN of the first concept that has no bindings; NS_REPEATED. */
 static int32_t require_known(ns_index *index, int64_t op_id, const int64_t *concepts, int64_t n, int64_t *bad_row) {
     if (ns_operation_known(index, op_id)) return NS_REPEATED;

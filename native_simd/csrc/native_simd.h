@@ -135,6 +135,10 @@ enum { NS_BIND = 0, NS_SET_STRENGTHS = 1, NS_ADD_STRENGTHS = 2, NS_UNBIND = 3 };
 int32_t ns_index_change(ns_index *index, int32_t kind, int64_t op_id, const int64_t *concepts, const int64_t *episodes,
                         const float *values, int64_t n, int64_t *bad_row, int32_t threads);
 
+/* What ns_index_change would return for an operation that has not been applied; changes nothing. */
+int32_t ns_index_verify_change(ns_index *index, int32_t kind, const int64_t *concepts, const int64_t *episodes,
+                               const float *values, int64_t n, int64_t *bad_row, int32_t threads);
+
 /* Of concepts that all have bindings (NS_E_UNKNOWN): activation at a time, which may be earlier than the last. */
 int32_t ns_index_activate(ns_index *index, int64_t op_id, const int64_t *concepts, int64_t n, int64_t at,
                           int64_t *bad_row);
@@ -153,6 +157,11 @@ int32_t ns_index_forget(ns_index *index, int64_t op_id, float below, int64_t kee
  * number, and a version that goes up with every change of the fan-out. 0 for concepts without bindings. */
 int32_t ns_index_look_up(ns_index *index, const int64_t *concepts, int64_t n, int64_t *fan_outs,
                          int64_t *last_activations, int64_t *n_activations, int64_t *versions, int32_t threads);
+
+/* Gives concepts that have bindings what another index said of them; others are passed over. No mutation may be under
+ * way. */
+void ns_index_restore_states(ns_index *index, const int64_t *concepts, int64_t n, const int64_t *last_activations,
+                             const int64_t *n_activations, const int64_t *versions);
 
 /* The bindings of n concepts, or episodes: of names[i] the ids and strengths offsets[i] .. offsets[i + 1] - 1, strongest
  * first, then smaller ids. If they are more than `capacity`, offsets alone are written. */

@@ -1,7 +1,6 @@
 """Promises 1 and 9: wherever a commit is killed, loses power or fails, a reader sees the old version or the new one.
 
-`files` is the only module that changes a local store, and it does so through `os`. The tests give it an `os` that
-counts these calls and strikes at the k-th, for every k. What this cannot show: a disk that lies about `fsync`.
+What this cannot show: a disk that lies about `fsync`.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import resource
 import shutil
 import signal
 import subprocess
-import warnings
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from crashes import PowerLoss, StrikingOs, fail_at, in_child, kill_at
 
 from cluster_engine.errors import StoreError
 from cluster_engine.store import files
@@ -29,27 +28,6 @@ from cluster_engine.store.snapshot import ConceptStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-CHANGING_CALLS = {"open", "write", "fsync", "close", "mkdir", "rename", "link", "unlink", "rmdir"}
-
-
-class StrikingOs:
-    """`os`, with every call that a commit changes the disk with passed through ``strike(index, name, call, args)``."""
-
-    def __init__(self, strike: Callable[[int, str, Callable[..., Any], tuple[Any, ...]], Any]) -> None:
-        self.strike = strike
-        self.called: list[str] = []
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever `os` has
-        call = getattr(os, name)
-        if name not in CHANGING_CALLS:
-            return call
-
-        def struck(*args: Any) -> Any:  # noqa: ANN401 - whatever `os` takes
-            self.called.append(name)
-            return self.strike(len(self.called) - 1, name, call, args)
-
-        return struck
 
 
 def make_tables(seed: int) -> dict[str, pa.Table]:
@@ -109,21 +87,6 @@ def make_base(root: Path, tables: dict[str, pa.Table] | None) -> Path:
     return base
 
 
-def in_child(work: Callable[[], object]) -> int:
-    """Run ``work`` in a forked process and return its exit code: 0, 1 for an exception, or minus a signal."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Arrow survives a fork
-        pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
 def copy_store(base: Path, store: Path) -> None:
     """Copy ``base``, if there is such a store, to ``store``."""
     if base.exists():
@@ -149,18 +112,6 @@ def commit_struck(strike: Callable[..., Any], store: Path, tables: dict[str, pa.
     commit_version(store, tables)
 
 
-def kill_at(k: int, *, torn: bool) -> Callable[..., Any]:
-    def strike(index: int, name: str, call: Callable[..., Any], args: tuple[Any, ...]) -> Any:  # noqa: ANN401
-        if index == k:
-            if torn and name == "write":
-                fd, data = args
-                call(fd, data[: len(data) // 2])
-            os.kill(os.getpid(), signal.SIGKILL)
-        return call(*args)
-
-    return strike
-
-
 @pytest.mark.parametrize("seed", range(20))
 def test_killed_anywhere_a_reader_sees_old_or_new(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old, new, later = make_tables(seed), make_tables(seed + 100), make_tables(seed + 200)
@@ -182,68 +133,6 @@ def test_killed_anywhere_a_reader_sees_old_or_new(seed: int, tmp_path: Path, mon
         shutil.rmtree(store)
     linked = calls.index("link")
     assert outcomes == [before] * (linked + 1) + [after] * (len(calls) - linked - 1)
-
-
-class PowerLoss:
-    """A disk that at the k-th call forgets what was not synced: file contents, and names in directories.
-
-    Each forgotten thing is forgotten by chance. Names are kept as (path, where it was before or None).
-    """
-
-    def __init__(self, k: int, rng: random.Random, chance: float) -> None:
-        self.k, self.rng, self.chance = k, rng, chance
-        self.paths: dict[int, Path] = {}
-        self.unsynced_files: set[Path] = set()
-        self.unsynced_names: list[tuple[Path, Path | None]] = []
-
-    def __call__(self, index: int, name: str, call: Callable[..., Any], args: tuple[Any, ...]) -> Any:  # noqa: ANN401
-        if index == self.k:
-            self.strike()
-        result = call(*args)
-        if record := getattr(self, f"_{name}", None):
-            record(result, *args)
-        return result
-
-    def strike(self) -> None:
-        for path in sorted(self.unsynced_files):
-            if path.exists() and self.rng.random() < self.chance:
-                os.truncate(path, self.rng.randrange(path.stat().st_size + 1))
-        for path, origin in reversed(self.unsynced_names):
-            if path.exists() and self.rng.random() < self.chance:
-                if origin is not None:
-                    path.rename(origin)
-                elif path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink()
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    def _open(self, fd: int, path: Path, flags: int, *_: int) -> None:
-        self.paths[fd] = path
-        if flags & os.O_CREAT:
-            self.unsynced_files.add(path)
-            self.unsynced_names.append((path, None))
-
-    def _fsync(self, _: None, fd: int) -> None:
-        synced = self.paths[fd]
-        self.unsynced_files.discard(synced)
-        self.unsynced_names = [(path, origin) for path, origin in self.unsynced_names if path.parent != synced]
-
-    def _mkdir(self, _: None, path: Path) -> None:
-        self.unsynced_names.append((path, None))
-
-    def _rename(self, _: None, source: Path, target: Path) -> None:
-        def moved(path: Path) -> Path:
-            return target / path.relative_to(source) if source in path.parents else path
-
-        self.unsynced_files = {moved(path) for path in self.unsynced_files}
-        self.unsynced_names = [(moved(path), origin) for path, origin in self.unsynced_names]
-        self.unsynced_names.append((target, source))
-
-    def _link(self, _: None, source: Path, target: Path) -> None:
-        if source in self.unsynced_files:
-            self.unsynced_files.add(target)
-        self.unsynced_names.append((target, None))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -288,18 +177,6 @@ def test_directories_made_by_a_writer_killed_before_it_synced_them_are_synced(tm
 
     assert in_child(commit_then_lose_power) == -signal.SIGKILL
     assert seen(tmp_path / "store") == content(make_tables(1), tmp_path)
-
-
-def fail_at(k: int, code: int, *, for_good: bool, after_the_call: bool) -> Callable[..., Any]:
-    def strike(index: int, name: str, call: Callable[..., Any], args: tuple[Any, ...]) -> Any:  # noqa: ANN401
-        if index == k or (for_good and index > k):
-            if after_the_call or name == "close":  # a failed close has closed
-                call(*args)
-            paths = [str(arg) for arg in args if isinstance(arg, Path)]
-            raise OSError(code, os.strerror(code), *paths[:1])
-        return call(*args)
-
-    return strike
 
 
 @pytest.mark.parametrize("after_the_call", [False, True])

@@ -1,0 +1,104 @@
+"""Episodes by number: an integer id is its own number, a string's number is a hash that is checked.
+
+Owns the strings of the episodes that are bound here. Refuses to know what is bound to what.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+import native_simd
+from cluster_engine.concepts.identity import name_after
+from cluster_engine.shards.shard import require_ids
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from numpy.typing import ArrayLike, NDArray
+
+
+def is_string(kind: pa.DataType) -> bool:
+    """Return whether a column of episode ids has strings."""
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def number_episodes(episode_ids: ArrayLike, *, is_string_ids: bool) -> NDArray[np.int64]:
+    """Return the number of each episode, the same on every machine and in every version of a store.
+
+    Raises
+    ------
+    ValueError
+        The ids are not of the kind that the store has.
+    """
+    if not is_string_ids:
+        return require_ids(episode_ids, "episode_ids")
+    ids: list[Any] = np.asarray(episode_ids, dtype=object).tolist()
+    if not isinstance(ids, list) or not all(isinstance(name, str) for name in ids):
+        raise ValueError("episode_ids must be strings, as in this store")
+    return np.fromiter((name_after("episode", name) for name in ids), np.int64, len(ids))
+
+
+class EpisodeNames:
+    """The strings of numbered episodes.
+
+    Notes
+    -----
+    Of two strings with one number, for which the chance is m^2 / 2^64 with m episodes, the second is refused.
+    """
+
+    def __init__(self) -> None:
+        self._names: dict[int, str] = {}
+
+    def load(self, names: Iterable[str]) -> NDArray[np.int64]:
+        """Add strings, and return their numbers."""
+        given = list(names)
+        numbers = number_episodes(given, is_string_ids=True)
+        self.add(self.unknown(numbers, given))
+        return numbers
+
+    def unknown(self, numbers: NDArray[np.int64], names: Iterable[str]) -> dict[int, str]:
+        """Return those that are not here yet.
+
+        Raises
+        ------
+        RowError
+            A number is that of another string.
+        """
+        found: dict[int, str] = {}
+        for row, (number, name) in enumerate(zip(numbers.tolist(), names, strict=True)):
+            known = self._names.get(number) or found.get(number)
+            if known is None:
+                found[number] = name
+            elif known != name:
+                raise native_simd.RowError(row, f"episodes {known!r} and {name!r} have the same number; rename one")
+        return found
+
+    def add(self, names: Mapping[int, str]) -> None:
+        """Add strings by number."""
+        self._names.update(names)
+
+    def of(self, numbers: NDArray[np.int64]) -> list[str]:
+        """Return the strings of numbers that are here."""
+        return [self._names[number] for number in numbers.tolist()]
+
+
+def names_to_columns(names: Mapping[int, str]) -> dict[str, NDArray[Any]]:
+    """Return strings by number as columns of a log record."""
+    texts = [name.encode() for name in names.values()]
+    return {
+        "name_numbers": np.fromiter(names, np.int64, len(names)),
+        "name_ends": np.cumsum([len(text) for text in texts], dtype=np.int64),
+        "name_text": np.frombuffer(b"".join(texts), np.uint8),
+    }
+
+
+def names_from_columns(columns: Mapping[str, NDArray[Any]]) -> dict[int, str]:
+    """Return what `names_to_columns` was given; nothing, where it was not called."""
+    if "name_numbers" not in columns:
+        return {}
+    text, ends = columns["name_text"].tobytes(), columns["name_ends"].tolist()
+    spans = zip(columns["name_numbers"].tolist(), [0, *ends[:-1]], ends, strict=True)
+    return {number: text[start:end].decode() for number, start, end in spans}
