@@ -140,7 +140,7 @@ DISTORTIONS: dict[str, Callable[[Array], Any]] = {
     "NaN": lambda x: np.full_like(x, np.nan) if x.dtype.kind == "f" else x.copy(),
     "infinite": lambda x: np.full_like(x, -np.inf) if x.dtype.kind == "f" else x.copy(),
     "largest": lambda x: np.full_like(x, _limits(x).max),
-    "smallest": lambda x: np.full_like(x, np.finfo(x.dtype).tiny if x.dtype.kind == "f" else np.iinfo(x.dtype).min),
+    "smallest": lambda x: np.full_like(x, np.finfo(x.dtype).tiny if x.dtype.kind == "f" else _limits(x).min),
 }
 
 
