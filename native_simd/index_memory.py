@@ -59,7 +59,10 @@ class IndexMemory:
             All others have been placed, and arrays to come will be tried.
         """
         move = require_flag(move, "move")
-        encoded = [(lib.NS_BY_CONCEPT, *encode_policy(concepts)), (lib.NS_BY_EPISODE, *encode_policy(episodes))]
+        encoded = [
+            (lib.NS_BY_CONCEPT, *encode_policy(concepts, "concepts")),
+            (lib.NS_BY_EPISODE, *encode_policy(episodes, "episodes")),
+        ]
         codes = [
             lib.ns_index_place(self._handle, side, mode, words, n_words, int(move))
             for side, mode, words, n_words in encoded

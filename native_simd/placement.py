@@ -237,10 +237,10 @@ def current_cpu_node() -> CpuNode:
     return CpuNode(cpu[0], node[0])
 
 
-def encode_policy(policy: MemoryPolicy) -> tuple[int, Any, int]:
+def encode_policy(policy: MemoryPolicy, name: str = "policy") -> tuple[int, Any, int]:
     """Return a policy as the library takes it: mode, words of the mask, and their number."""
     if not isinstance(policy, MemoryPolicy):
-        raise TypeError(f"policy must be a MemoryPolicy, got {policy!r}")
+        raise TypeError(f"{name} must be a MemoryPolicy, got {policy!r}")
     n_words = max(policy.nodes, default=-1) // _BITS_PER_WORD + 1
     words = ffi.new("uint64_t[]", n_words)
     for node in policy.nodes:

@@ -140,6 +140,7 @@ def on_index(name: str, **good: Any) -> Call:  # noqa: ANN401 - arguments of the
 
 
 PAIRS = {"concept_ids": np.arange(7), "episode_ids": np.arange(7) % 3}
+ANYWHERE = placement.MemoryPolicy(placement.MemoryMode.DEFAULT)
 HALVES = np.full(7, 0.5, np.float32)
 
 CALLS = {
@@ -158,11 +159,16 @@ CALLS = {
     "concepts_of": on_index("concepts_of", episode_ids=np.arange(9)),
     "bindings": on_index("bindings", threads=2),
     "restore_operations": on_index("restore_operations", op_ids=np.arange(9)),
+    "place": Call(index().memory.place, lambda: {"concepts": ANYWHERE, "episodes": ANYWHERE, "move": True}),
     "typed_concepts": Call(native_simd.typed_concepts, lambda: {"concept_ids": np.arange(9)}),
     "typed_episodes": Call(native_simd.typed_episodes, lambda: {"episode_ids": np.arange(9)}),
     "plain_ids": Call(native_simd.plain_ids, lambda: {"typed_ids": np.arange(9)}),
     "is_concept": Call(native_simd.is_concept, lambda: {"typed_ids": np.arange(9)}),
-    "pack": Call(native_simd.pack, lambda: {"vectors": X, "unit": True, "threads": 2}),
+    "pack": Call(
+        native_simd.pack,
+        lambda: {"vectors": X, "unit": True, "threads": 2, "memory": None},
+        aliases={"memory": "policy"},
+    ),
     "norms": Call(native_simd.norms, lambda: {"vectors": X, "unit": False, "threads": 1}),
     "PackedVectors": Call(
         native_simd.PackedVectors,

@@ -111,7 +111,7 @@ def frozen(value: object) -> object:
     return value
 
 
-@pytest.mark.parametrize("name", [name for name in CALLS if name not in {"bind_memory", "page_nodes"}])
+@pytest.mark.parametrize("name", [name for name in CALLS if name not in {"bind_memory", "page_nodes", "place"}])
 @EXAMPLES
 @given(data=st.data())
 def test_the_layout_of_an_array_changes_no_bit_of_the_result(

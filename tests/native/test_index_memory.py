@@ -129,7 +129,7 @@ def test_nodes_beyond_those_of_linux_are_refused(node: int) -> None:
 
 def test_arguments_are_named() -> None:
     memory = BindingIndex(1).memory
-    with pytest.raises(TypeError, match="policy must be a MemoryPolicy"):
+    with pytest.raises(TypeError, match="concepts must be a MemoryPolicy"):
         memory.place(0, DEFAULT, move=False)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="move must be True or False"):
         memory.place(DEFAULT, DEFAULT, move=1)  # type: ignore[arg-type]
