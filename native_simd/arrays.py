@@ -40,12 +40,12 @@ def kind_of(value: object) -> str:
 
 
 def require_vectors(x: object, name: str) -> Float32Array:
-    """Return (n, d) float32 with contiguous rows, copied only if they are not."""
+    """Return (n, d) float32 with contiguous rows, copied only if they are not; of a masked one, all that it holds."""
     if not isinstance(x, np.ndarray) or x.dtype != np.float32 or x.ndim != 2:
         raise TypeError(f"{name} must be a float32 array of shape (n, d), got {kind_of(x)}")
     if x.shape[1] < 1:
         raise ValueError(f"{name} must have at least one dimension, got shape {x.shape}")
-    return x if rows_are_contiguous(x) else np.array(x, order="C")
+    return np.asarray(x) if rows_are_contiguous(x) else np.array(x, order="C")
 
 
 def rows_are_contiguous(x: NDArray[np.generic]) -> bool:

@@ -125,6 +125,13 @@ def test_a_basis_that_is_not_quite_orthonormal_still_bounds() -> None:
         assert (bounds_of(native_simd.sketch(coordinates, np.arange(40))) - exact_cosines(x)).min() >= 0
 
 
+def test_a_mask_of_the_basis_is_not_looked_at() -> None:
+    packed = native_simd.pack(np.random.default_rng(1).standard_normal((20, 8), np.float32), unit=True)
+    basis = np.eye(4, 8, dtype=np.float32)
+    masked = np.ma.masked_array(basis, np.ones_like(basis, np.bool_))
+    assert native_simd.project(packed, masked).values.tobytes() == native_simd.project(packed, basis).values.tobytes()
+
+
 def test_digits_of_all_dimensions_tell_a_cosine_to_a_few_hundredths() -> None:
     rng = np.random.default_rng(1)
     x = vectors(rng, 300, 64, "normal")
