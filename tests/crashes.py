@@ -17,7 +17,20 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
-CHANGING_CALLS = {"open", "write", "fsync", "close", "mkdir", "rename", "link", "unlink", "rmdir", "ftruncate"}
+CHANGING_CALLS = {
+    "open",
+    "write",
+    "fsync",
+    "close",
+    "mkdir",
+    "rename",
+    "link",
+    "unlink",
+    "rmdir",
+    "ftruncate",
+    "pwrite",
+    "fdatasync",
+}
 
 
 class StrikingOs:
@@ -57,9 +70,9 @@ def in_child(work: Callable[[], object]) -> int:
 def kill_at(k: int, *, torn: bool) -> Callable[..., Any]:
     def strike(index: int, name: str, call: Callable[..., Any], args: tuple[Any, ...]) -> Any:  # noqa: ANN401
         if index == k:
-            if torn and name == "write":
-                fd, data = args
-                call(fd, data[: len(data) // 2])
+            if torn and name in {"write", "pwrite"}:
+                fd, data, *at = args
+                call(fd, data[: len(data) // 2], *at)
             os.kill(os.getpid(), signal.SIGKILL)
         return call(*args)
 
@@ -78,16 +91,26 @@ class PowerLoss:
         self.synced_bytes: dict[Path, int] = {}
         self.unsynced_files: set[Path] = set()
         self.unsynced_names: list[tuple[Path, Path | None]] = []
+        self.overwritten: list[tuple[Path, int, bytes]] = []
 
     def __call__(self, index: int, name: str, call: Callable[..., Any], args: tuple[Any, ...]) -> Any:  # noqa: ANN401
         if index == self.k:
             self.strike()
+        if name == "pwrite":  # what a disk that loses the write goes back to
+            fd, data, offset = args
+            self.before = self.paths[fd].read_bytes()[offset : offset + len(data)]
         result = call(*args)
         if record := getattr(self, f"_{name}", None):
             record(result, *args)
         return result
 
     def strike(self) -> None:
+        for path, offset, before in self.overwritten:
+            if path.exists() and self.rng.random() < self.chance:
+                kept = self.rng.randrange(len(before) + 1)
+                with path.open("r+b") as file:
+                    file.seek(offset + kept)
+                    file.write(before[kept:])
         for path in sorted(self.unsynced_files):
             if path.exists() and self.rng.random() < self.chance:
                 n_bytes = path.stat().st_size
@@ -113,6 +136,14 @@ class PowerLoss:
     def _write(self, _: int, fd: int, *__: object) -> None:
         self.unsynced_files.add(self.paths[fd])
 
+    def _pwrite(self, n_bytes: int, fd: int, _: object, offset: int) -> None:
+        path = self.paths[fd]
+        self.unsynced_files.add(path)
+        self.overwritten.append((path, offset, self.before[:n_bytes]))
+
+    def _fdatasync(self, _: None, fd: int) -> None:
+        self._fsync(_, fd)
+
     def _ftruncate(self, _: None, fd: int, n_bytes: int) -> None:
         path = self.paths[fd]
         self.synced_bytes[path] = min(self.synced_bytes.get(path, n_bytes), n_bytes)
@@ -121,6 +152,7 @@ class PowerLoss:
         synced = self.paths[fd]
         self.unsynced_files.discard(synced)
         self.synced_bytes[synced] = synced.stat().st_size
+        self.overwritten = [(path, *rest) for path, *rest in self.overwritten if path != synced]
         self.unsynced_names = [(path, origin) for path, origin in self.unsynced_names if path.parent != synced]
 
     def _mkdir(self, _: None, path: Path) -> None:
@@ -130,6 +162,7 @@ class PowerLoss:
         def moved(path: Path) -> Path:
             return target / path.relative_to(source) if source in (path, *path.parents) else path
 
+        self.overwritten = [(moved(path), *rest) for path, *rest in self.overwritten]
         self.paths = {fd: moved(path) for fd, path in self.paths.items()}
         self.synced_bytes = {moved(path): n_bytes for path, n_bytes in self.synced_bytes.items()}
         self.unsynced_files = {moved(path) for path in self.unsynced_files}

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 
+_FILLED_BYTES = 1 << 18  # ahead of the end: some thousand small records between two syncs that are slow
+
+
 @contextmanager
 def create_file(path: Path) -> Iterator[Callable[[Buffer], None]]:
     """Create the file ``path``, which must not exist, and give a function that appends bytes to it.
@@ -36,6 +39,9 @@ def create_file(path: Path) -> Iterator[Callable[[Buffer], None]]:
 class AppendedFile:
     """The file ``path``, which grows at its end while it is open.
 
+    It is filled with zeros ahead of what is appended: to write over zeros changes no metadata, so that a sync costs a
+    tenth of one after the file has grown. A reader meets the zeros where the writer died.
+
     Parameters
     ----------
     path : Path
@@ -49,36 +55,46 @@ class AppendedFile:
 
     def __init__(self, path: Path, n_bytes: int | None) -> None:
         self.path = path
+        self._n_bytes = self._n_filled_bytes = n_bytes or 0
         flags = os.O_CREAT | os.O_EXCL if n_bytes is None else 0
         with _naming(path):
-            self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | flags, 0o666)
+            self._fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | flags, 0o666)
             try:
                 if n_bytes is not None:
                     os.ftruncate(self._fd, n_bytes)
-                    os.fsync(self._fd)
+                    os.fdatasync(self._fd)
             except BaseException:
                 os.close(self._fd)
                 raise
 
     def append(self, data: Buffer) -> None:
         """Write ``data`` at the end; some of it may be there when this fails."""
+        end = self._n_bytes + memoryview(data).nbytes
         with _naming(self.path):
-            _write_all(self._fd, data)
+            if end > self._n_filled_bytes:
+                _write_all(self._fd, bytes(end + _FILLED_BYTES - self._n_filled_bytes), self._n_filled_bytes)
+                self._n_filled_bytes = end + _FILLED_BYTES
+            _write_all(self._fd, data, self._n_bytes)
+        self._n_bytes = end
 
     def cut(self, n_bytes: int) -> None:
         """Keep the first ``n_bytes`` only."""
         with _naming(self.path):
             os.ftruncate(self._fd, n_bytes)
+        self._n_bytes = self._n_filled_bytes = n_bytes
 
     def sync(self) -> None:
         """Make durable what was appended before the call. After a failure, nobody knows what is on disk."""
         with _naming(self.path):
-            os.fsync(self._fd)
+            os.fdatasync(self._fd)
 
     def close(self) -> None:
-        """Close the file, as it is."""
+        """Close the file, without the zeros."""
         with _naming(self.path):
-            os.close(self._fd)
+            try:
+                os.ftruncate(self._fd, self._n_bytes)
+            finally:
+                os.close(self._fd)
 
 
 def sync_directory(path: Path) -> None:
@@ -141,13 +157,14 @@ def remove_directory(path: Path) -> None:
     os.rmdir(path)  # noqa: PTH106 - see make_directory
 
 
-def _write_all(fd: int, data: Buffer) -> None:
-    """Write all of ``data``: a short write is continued, and shows its cause at the next call."""
+def _write_all(fd: int, data: Buffer, offset: int | None = None) -> None:
+    """Write all of ``data``, at the offset: a short write is continued, and shows its cause at the next call."""
     rest = memoryview(data).cast("B")
     while rest:
-        n_bytes = os.write(fd, rest)
+        n_bytes = os.write(fd, rest) if offset is None else os.pwrite(fd, rest, offset)
         if n_bytes == 0:
             raise OSError(errno.EIO, "a write made no progress")
+        offset = None if offset is None else offset + n_bytes
         rest = rest[n_bytes:]
 
 
