@@ -12,7 +12,6 @@ commit.
 from __future__ import annotations
 
 import dataclasses
-import os
 import resource
 from dataclasses import dataclass, field
 from importlib.metadata import version as installed_version
@@ -51,6 +50,7 @@ from cluster_engine.shards.linkage import PooledLinkage, pooled_path
 from cluster_engine.shards.passes import form_concepts
 from cluster_engine.shards.pool import ShardPool, connected
 from cluster_engine.shards.shard import shard_of
+from cluster_engine.similarity.capacity import count_threads
 from cluster_engine.store.catalog import current_version, find_slot
 from cluster_engine.store.commit import check_writable, commit_version
 from cluster_engine.store.snapshot import ConceptStore
@@ -202,7 +202,7 @@ def _distinct(episodes: Episodes, criterion: Criterion) -> Points:
     def name(row: int) -> str:
         return f"episode {episodes.ids[row].as_py()!r}"
 
-    norms = checked_norms(episodes.vectors, criterion, len(os.sched_getaffinity(0)), name)
+    norms = checked_norms(episodes.vectors, criterion, count_threads(), name)
     return distinct_points(episodes.vectors, norms, criterion, name_row=name)
 
 

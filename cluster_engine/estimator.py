@@ -6,7 +6,6 @@ Owns what scikit-learn asks of an estimator. Refuses to know how merges are foun
 from __future__ import annotations
 
 import math
-import os
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -23,6 +22,7 @@ from cluster_engine.linkage.centers import center_distances, center_similarities
 from cluster_engine.linkage.criterion import Criterion, Method, Metric
 from cluster_engine.linkage.gain import choose_cut, cross_similarities
 from cluster_engine.linkage.linkage import linkage as link
+from cluster_engine.similarity.capacity import count_threads
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -309,7 +309,7 @@ class ConceptClustering(
 
     @property
     def _n_threads(self) -> int:
-        return self.threads if self.threads is not None else len(os.sched_getaffinity(0))
+        return count_threads(self.threads)
 
     @property
     def _n_features_out(self) -> int:

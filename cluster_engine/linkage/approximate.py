@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -20,7 +19,7 @@ from cluster_engine.linkage.linkage import as_vectors, checked_norms, checked_we
 from cluster_engine.linkage.lists import agglomerate
 from cluster_engine.linkage.plan import path_bytes
 from cluster_engine.linkage.violation import Violation, measure_violation
-from cluster_engine.similarity.capacity import available_bytes, require_fit
+from cluster_engine.similarity.capacity import available_bytes, count_threads, require_fit
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -107,7 +106,7 @@ def approximate_linkage(
         )
     if not 0 < epsilon < np.inf:
         raise InputError(f"epsilon must be above 0 and finite, got {epsilon}; `linkage` is exact")
-    vectors, n_threads = as_vectors(X), threads if threads is not None else len(os.sched_getaffinity(0))
+    vectors, n_threads = as_vectors(X), count_threads(threads)
     weight_of = checked_weights(weights, len(vectors), criterion.method)
     points = distinct_points(vectors, checked_norms(vectors, criterion, n_threads), criterion, weight_of)
     limit = memory_limit if memory_limit is not None else available_bytes()

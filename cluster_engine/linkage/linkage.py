@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -22,7 +21,7 @@ from cluster_engine.linkage.lists import N_NEIGHBOURS, agglomerate, nearest_list
 from cluster_engine.linkage.plan import choose_path
 from cluster_engine.linkage.spanning_tree import TREE_NEIGHBOURS, merge_tree, tree_kernel
 from cluster_engine.progress import Phase, Reporter
-from cluster_engine.similarity.capacity import available_bytes, require_fit
+from cluster_engine.similarity.capacity import available_bytes, count_threads, require_fit
 from cluster_engine.similarity.matrix import linkage_bytes, row_stride
 from native_simd.arrays import empty_aligned
 
@@ -113,7 +112,7 @@ def linkage(
         return _from_distances(X, method, weights=weights, cut=cut, memory_limit=memory_limit, progress=progress)
     criterion = Criterion(method, metric)
     vectors = as_vectors(X)
-    n_threads = threads if threads is not None else len(os.sched_getaffinity(0))
+    n_threads = count_threads(threads)
     weight_of = checked_weights(weights, len(vectors), criterion.method)
     packed = _packed(vectors, criterion, n_threads)
     points = distinct_points(vectors, packed.norms, criterion, weight_of)

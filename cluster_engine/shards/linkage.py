@@ -6,7 +6,6 @@ The driver of a batch and `distributed_linkage` go through the same function.
 from __future__ import annotations
 
 import logging
-import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +25,7 @@ from cluster_engine.progress import Reporter, timed
 from cluster_engine.shards.passes import NeighbourPasses, fill_matrix
 from cluster_engine.shards.pool import ShardPool, connected
 from cluster_engine.shards.rescans import Rescans
+from cluster_engine.similarity.capacity import count_threads
 from cluster_engine.similarity.matrix import SharedMatrix
 from cluster_engine.similarity.tiles import TilePlan
 
@@ -82,7 +82,7 @@ def distributed_linkage(
     """
     criterion = Criterion(method, metric)
     vectors = as_vectors(X)
-    norms = checked_norms(vectors, criterion, len(os.sched_getaffinity(0)))
+    norms = checked_norms(vectors, criterion, count_threads())
     points = distinct_points(vectors, norms, criterion, checked_weights(weights, len(vectors), criterion.method))
     path = pooled_path(points, criterion, memory_limit)
     with ExitStack() as stack:
@@ -158,7 +158,7 @@ class PooledLinkage:
     def _from_lists(self, seconds: dict[str, float]) -> Merges:
         with timed("neighbours", seconds):
             lists = self._passes(self.criterion.kernel, N_NEIGHBOURS)()
-        threads = len(os.sched_getaffinity(0))
+        threads = count_threads()
         rescan = (
             Rescans(self.pool, len(self.points), threads)
             if self.pool.reaches_elsewhere
@@ -179,7 +179,7 @@ class PooledLinkage:
         return merges
 
     def _by_tree(self, seconds: dict[str, float]) -> Merges:
-        threads = len(os.sched_getaffinity(0))
+        threads = count_threads()
         passes = self._passes(tree_kernel(self.criterion), TREE_NEIGHBOURS)
 
         def nearest(labels: NDArray[np.int32]) -> NDArray[np.uint64]:

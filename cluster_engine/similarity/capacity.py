@@ -1,10 +1,11 @@
-"""How much memory there is, and the refusal to start what will not fit.
+"""How many CPUs and how much memory there are, and the refusal to start what will not fit.
 
 Knows sizes in bytes only, nothing of what they hold.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,11 @@ def available_bytes(cgroup: Path = _CGROUP_V2) -> int:
     if limit == "max":
         return available
     return min(available, max(0, int(limit) - used + int(statistics.get("inactive_file", 0))))
+
+
+def count_threads(threads: int | None = None) -> int:
+    """Return the threads to use: as many as are asked for, or one for each CPU that this process may use."""
+    return threads if threads is not None else len(os.sched_getaffinity(0))
 
 
 def format_bytes(n_bytes: int) -> str:
