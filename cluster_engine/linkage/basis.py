@@ -47,8 +47,7 @@ def choose_sketch(packed: native_simd.PackedVectors, k: int, threads: int) -> na
     threads : int
         At least 1. Has no part in the choice.
     """
-    too_small = packed.n < _LEAST_POINTS or packed.d < _LEAST_DIMENSIONS
-    if too_small or native_simd.active_isa() not in _SKETCHING_ISAS:
+    if not may_sketch(packed.n, packed.d):
         return None
     if _effective_dimensions(_sample(packed, _GLANCE_ROWS)) > packed.d / 2:
         return None
@@ -62,6 +61,11 @@ def choose_sketch(packed: native_simd.PackedVectors, k: int, threads: int) -> na
         return None
     coordinates = native_simd.project(packed, spread_evenly(axes[:h]), threads)
     return native_simd.sketch(coordinates, order_by_nearness(coordinates, threads), threads)
+
+
+def may_sketch(n: int, d: int) -> bool:
+    """Tell whether sketches of n unit vectors of d dimensions may pay here, if a sample of the vectors agrees."""
+    return n >= _LEAST_POINTS and d >= _LEAST_DIMENSIONS and native_simd.active_isa() in _SKETCHING_ISAS
 
 
 def _sample(packed: native_simd.PackedVectors, n_rows: int) -> Float32Array:

@@ -5,7 +5,6 @@ Knows sizes and speeds; nothing of the vectors themselves.
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -15,9 +14,16 @@ import numpy as np
 
 import native_simd
 from cluster_engine.errors import CapacityError
+from cluster_engine.linkage.basis import may_sketch
 from cluster_engine.linkage.criterion import Criterion, Method, Metric
 from cluster_engine.linkage.lists import FEW, N_NEIGHBOURS
-from cluster_engine.similarity.capacity import available_bytes, format_bytes, largest_fitting, require_fit
+from cluster_engine.similarity.capacity import (
+    available_bytes,
+    count_threads,
+    format_bytes,
+    largest_fitting,
+    require_fit,
+)
 from cluster_engine.similarity.matrix import linkage_bytes
 from native_simd.arrays import aligned_bytes
 
@@ -35,6 +41,7 @@ _MATRIX_S = 3e-9  # a cell of the matrix: written, read by the chain; chosen fro
 _LISTS_S = 3e-5  # a point: its searches and comparisons in float64; the same
 _TREE_PASSES = 3  # over all pairs; fewer without clusters, more with clusters of clusters
 _RESCANS = 0.2  # rescans, as a share of the pass; the same
+_SKETCHED = 1 / 3  # of the pass: 0.30 and 0.39 of a mixture, of embeddings 0.49 and 0.55 (docs/below-the-floor.md)
 _LONG_S = 600.0  # from then on `approximate_linkage` is named, several times as fast
 _CARVED_PAIRS = 16 * 800  # of a point, by its defaults
 _NEAR_RESCANS = 0.08  # with its defaults, of sentence embeddings; of a mixture none
@@ -55,8 +62,12 @@ class Plan:
     memory_bytes : int
         Peak beyond the vectors.
     seconds : float
-        Expected; from a measurement of this machine's multiplications just now, good within a factor of about 2;
-        vectors with structure may take a third of it (``docs/below-the-floor.md``).
+        Expected of vectors without structure; from a measurement of this machine's multiplications just now, good
+        within a factor of about 2.
+    seconds_with_structure : float
+        Expected where 8-bit digits rule most pairs out, as of a clear mixture: the pass takes a third
+        (``docs/below-the-floor.md``). Where between the two, only a sample of the vectors could tell. Equal to
+        `seconds` where digits have no part.
     reason : str
         Why this path; and where it takes more than ten minutes, how long `approximate_linkage` would.
     """
@@ -69,12 +80,15 @@ class Plan:
     threads: int
     memory_bytes: int
     seconds: float
+    seconds_with_structure: float
     reason: str
 
     def __str__(self) -> str:
+        low, high = f"{self.seconds_with_structure:.3g}", f"{self.seconds:.3g}"
+        seconds = f"about {high} s" if low == high else f"about {low} (clear groups) to {high} s (none)"
         return (
             f"{self.method} linkage of {self.n:,} x {self.d} under {self.metric}: {self.path}, "
-            f"{format_bytes(self.memory_bytes)}, about {self.seconds:.3g} s on {self.threads} threads; {self.reason}"
+            f"{format_bytes(self.memory_bytes)}, {seconds} on {self.threads} threads; {self.reason}"
         )
 
 
@@ -109,12 +123,14 @@ def plan(
         It will not fit. Names the bytes, the n that would fit, and what would fit instead.
     """
     criterion = Criterion(method, metric)
-    n_threads = threads if threads is not None else len(os.sched_getaffinity(0))
+    n_threads = count_threads(threads)
     path, reason = choose_path(n, d, criterion, memory_limit)
     seconds = _expected_s(path, n, d, criterion, n_threads)
+    is_sketched = path == "lists" and criterion.unit and may_sketch(n, d)
+    least = _expected_s(path, n, d, criterion, n_threads, share_of_pass=_SKETCHED if is_sketched else 1.0)
     if criterion.method == "average" and criterion.bilinear and seconds > _LONG_S:
         reason += f". `approximate_linkage` would take about {_approximate_s(n, d, n_threads):.3g} s"
-    return Plan(path, n, d, method, metric, n_threads, path_bytes(path, n, d, criterion), seconds, reason)
+    return Plan(path, n, d, method, metric, n_threads, path_bytes(path, n, d, criterion), seconds, least, reason)
 
 
 def choose_path(
@@ -172,12 +188,14 @@ def _require_matrix(what: str, n: int, need: Callable[[int], int], lists_bytes: 
     )
 
 
-def _expected_s(path: Path, n: int, d: int, criterion: Criterion, threads: int) -> float:
+def _expected_s(path: Path, n: int, d: int, criterion: Criterion, threads: int, *, share_of_pass: float = 1.0) -> float:
     metric: native_simd.Metric = "dot" if criterion.bilinear else "sqeuclidean"
     pass_s = n * n * d / 2 / _multiplications_per_s(metric, threads)
     if path == "spanning tree":
         return _TREE_PASSES * pass_s + n * _LISTS_S
-    return pass_s + n * n * _MATRIX_S if path == "matrix" else pass_s * (1 + _RESCANS) + n * _LISTS_S
+    if path == "matrix":
+        return pass_s + n * n * _MATRIX_S
+    return pass_s * (share_of_pass + _RESCANS) + n * _LISTS_S
 
 
 def _approximate_s(n: int, d: int, threads: int) -> float:

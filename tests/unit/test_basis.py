@@ -23,6 +23,20 @@ needs_digits = pytest.mark.skipif(
 )
 
 
+@needs_digits
+def test_a_plan_says_what_structure_may_save_where_sketches_may_be_used() -> None:
+    assert ce.plan(100_000, 768).seconds_with_structure < ce.plan(100_000, 768).seconds
+    assert "(clear groups)" in str(ce.plan(100_000, 768))
+    for n, d, method, metric in (
+        (100_000, 64, "average", "cosine"),
+        (100_000, 768, "ward", "euclidean"),
+        (100_000, 768, "average", "dot"),
+        (2_000, 768, "average", "cosine"),
+    ):
+        plan = ce.plan(n, d, method, metric, memory_limit=10**12)
+        assert plan.seconds_with_structure == plan.seconds
+
+
 def mixture(n: int = N, d: int = D) -> NDArray[np.float32]:
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((12, d))[rng.integers(12, size=120)] + 0.7 * rng.standard_normal((120, d))
