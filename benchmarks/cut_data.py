@@ -7,6 +7,7 @@ Debian's ``wordnet-base``, MiniLM from the packages that ``demo/README.md`` name
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import re
 from importlib.util import find_spec
@@ -45,6 +46,15 @@ class Noun(NamedTuple):
     text: str
     hypernym: str
     subject: str
+
+
+def text_files(description: str) -> tuple[Path, Path]:
+    """Return what the command line of a script names: the nouns of WordNet, and the tokenizer of MiniLM."""
+    parser = argparse.ArgumentParser(description=description.partition("\n")[0])
+    parser.add_argument("data_noun", type=Path, help="data.noun of WordNet 3.0")
+    parser.add_argument("tokenizer_json", type=Path, help="tokenizer of all-MiniLM-L6-v2")
+    given = parser.parse_args()
+    return given.data_noun, given.tokenizer_json
 
 
 def normalise(vectors: NDArray[np.floating]) -> NDArray[np.float32]:

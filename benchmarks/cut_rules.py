@@ -8,10 +8,8 @@ most of its quarter of an hour.
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import fastcluster
@@ -21,7 +19,7 @@ from scipy.stats import beta
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.metrics import adjusted_rand_score, v_measure_score
 
-from benchmarks.cut_data import Dataset, all_datasets
+from benchmarks.cut_data import Dataset, all_datasets, text_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -252,11 +250,7 @@ def print_table(data: Dataset) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("data_noun", type=Path, help="data.noun of WordNet 3.0")
-    parser.add_argument("tokenizer_json", type=Path, help="tokenizer of all-MiniLM-L6-v2")
-    arguments = parser.parse_args()
-    for data in all_datasets(arguments.data_noun, arguments.tokenizer_json):
+    for data in all_datasets(*text_files(__doc__)):
         print_table(data)
 
 

@@ -6,9 +6,7 @@ labelled texts. Where its two arguments come from, that page says.
 
 from __future__ import annotations
 
-import argparse
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -18,10 +16,11 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 import cluster_engine as ce
-from benchmarks.cut_data import Dataset, demo, leaf_nouns, wordnet
+from benchmarks.cut_data import Dataset, demo, leaf_nouns, text_files, wordnet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -194,11 +193,7 @@ def print_table(data: Dataset) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("data_noun", type=Path, help="data.noun of WordNet 3.0")
-    parser.add_argument("tokenizer_json", type=Path, help="tokenizer of all-MiniLM-L6-v2")
-    arguments = parser.parse_args()
-    for data in datasets(arguments.data_noun, arguments.tokenizer_json):
+    for data in datasets(*text_files(__doc__)):
         print_table(data)
 
 
