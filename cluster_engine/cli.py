@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path  # noqa: TC003  # Typer reads the annotations
@@ -323,6 +323,36 @@ def doctor(*, as_json: Json = False) -> None:
     else:
         _console().print(terminal.check_table(checks))
     raise typer.Exit(ExitCode.UNEXPECTED if is_broken else ExitCode.OK)
+
+
+@app.command()
+def serve(
+    *,
+    store: Store,
+    namespace: Annotated[str, typer.Option(help="Name of the service, by which others find it.")] = "default",
+    host: Annotated[str, typer.Option(help="Address to listen on; other than loopback needs a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port to listen on.")] = 8000,
+    token_file: Annotated[
+        Path | None, typer.Option(help="File with the token that requests must carry.", metavar="FILE")
+    ] = None,
+) -> None:
+    """Serve a store's concepts and bindings over HTTP, until Ctrl-C or SIGTERM."""
+    try:
+        from cluster_engine.serving import server  # noqa: PLC0415  # needs an extra, which this command alone asks for
+    except ModuleNotFoundError as missing:
+        raise ConfigError(
+            f"serving needs the serve extra: pip install 'cluster-engine[serve]' ({missing})"
+        ) from missing
+    stdout = sys.stdout
+    with redirect_stdout(sys.stderr):  # where Ray's last words go, too
+        server.serve_store(
+            store,
+            namespace,
+            host,
+            port,
+            server.read_digest(token_file),
+            ready=lambda facts: typer.echo(terminal.json_line(facts), file=stdout),
+        )
 
 
 @app.command()

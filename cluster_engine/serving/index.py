@@ -14,23 +14,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cluster_engine.store.search import Neighbours
-    from native_simd import FanLaw
 
     EpisodeIds = NDArray[np.int64] | Sequence[str]
-
-
-class Active(Protocol):
-    """Nodes of one kind, most active first."""
-
-    ids: EpisodeIds
-    activations: NDArray[np.float64]
-
-
-class Reached(Protocol):
-    """What activation reached."""
-
-    concepts: Active
-    episodes: Active
 
 
 class Index(Protocol):
@@ -46,19 +31,6 @@ class Index(Protocol):
 
     def search(self, vectors: NDArray[np.float32], k: int) -> Neighbours:
         """Return the concepts nearest to each vector, shape (q, d), by cosine."""
-
-    def spread(
-        self,
-        episode_cues: Mapping[Any, float],
-        concept_cues: Mapping[int, float],
-        *,
-        steps: int,
-        fan_law: FanLaw,
-        half_lives: float,
-        cutoff: float,
-        k: int,
-    ) -> Reached:
-        """Return what activation reaches from the cues, the most active of either kind."""
 
     def episodes_of(
         self, concept_id: int, k: int | None, *, min_strength: float

@@ -22,6 +22,7 @@ from cluster_engine.errors import (
     CommitConflictError,
     InputError,
     PassError,
+    ServiceError,
     StoreError,
 )
 from cluster_engine.exit_codes import message_of
@@ -42,6 +43,7 @@ _STATUSES: dict[type[Exception], HTTPStatus] = {
     CommitConflictError: HTTPStatus.CONFLICT,
     InputError: HTTPStatus.UNPROCESSABLE_ENTITY,
     PassError: HTTPStatus.SERVICE_UNAVAILABLE,
+    ServiceError: HTTPStatus.SERVICE_UNAVAILABLE,
     StoreError: HTTPStatus.SERVICE_UNAVAILABLE,
     ValueError: HTTPStatus.UNPROCESSABLE_ENTITY,  # how the index refuses an argument; it names the row
 }

@@ -30,6 +30,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from cluster_engine.errors import ClusterConnectionError, PassError
 from cluster_engine.shards.actor import ActorReport, ShardActor
 from cluster_engine.shards.affinity import NumaPolicy
+from cluster_engine.shards.metrics import Recorder
 from cluster_engine.shards.placement import Strategy, plan_memory
 from cluster_engine.shards.topology import NumaNode, Topology, read_topology
 
@@ -191,6 +192,7 @@ class ShardPool:
 
     def __init__(self, config: PoolConfig, topologies: Mapping[str, Topology] | None = None) -> None:
         self._config = config
+        self._recorder = Recorder()
         self._members: list[_Member] = []
         actor_class: Any = ray.remote(ShardActor)  # Ray's actor classes are not typed
         policy = NumaPolicy(config.numa)
@@ -303,6 +305,7 @@ class ShardPool:
             self._members[home(task) % len(self)].queue.append(task)
         most = in_flight or self._config.tiles_in_flight
         running: dict[Any, tuple[_Member, T | None]] = {}
+        sent_s: dict[T, float] = {}
         while running or any(member.queue for member in self._members):
             for member in self._members:
                 while member.n_in_flight < most and not member.is_reviving:
@@ -310,6 +313,7 @@ class ShardPool:
                     if task is None:
                         break
                     running[submit(member.handle, task)] = (member, task)
+                    sent_s[task] = time.perf_counter()
                     member.n_in_flight += 1
             done, _ = ray.wait(list(running), num_returns=1)
             member, finished = running.pop(done[0])
@@ -323,6 +327,8 @@ class ShardPool:
                 member.report = result
                 continue
             member.n_in_flight -= 1
+            self._recorder.add("pool_calls")
+            self._recorder.observe("pool_call_seconds", time.perf_counter() - sent_s.pop(finished))
             yield finished, result
 
     def _take(self, member: _Member) -> Any:  # noqa: ANN401  # a task, or None
@@ -336,6 +342,7 @@ class ShardPool:
     ) -> None:
         """Put the task back, and ask the actor for a sign of life; drop it if Ray will not restart it."""
         if task is not None:
+            self._recorder.add("pool_deaths")
             member.n_in_flight -= 1
             (member if member in self._members else self._members[0]).queue.appendleft(task)
             if member.is_reviving:

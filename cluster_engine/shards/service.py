@@ -23,7 +23,8 @@ from cluster_engine.errors import ServiceError
 from cluster_engine.shards.affinity import NumaPolicy
 from cluster_engine.shards.checkpoint import commit_checkpoint, plan_checkpoint
 from cluster_engine.shards.durable import next_life
-from cluster_engine.shards.index_actor import IndexActor, ServiceFacts
+from cluster_engine.shards.index_actor import ServiceFacts
+from cluster_engine.shards.measured_actor import MeasuredIndexActor
 from cluster_engine.shards.merging import choose_forgotten, join_columns, merge_bindings, merge_neighbours, merge_ranked
 from cluster_engine.shards.mutation import Mutation
 from cluster_engine.shards.names import number_episodes
@@ -126,7 +127,7 @@ class BindingService:
                 if leftover is not None:  # of a start that died before it made the first
                     ray.kill(leftover)
                 handles[actor] = (
-                    ray.remote(IndexActor)
+                    ray.remote(MeasuredIndexActor)
                     .options(
                         name=_name(actor),
                         namespace=namespace,
