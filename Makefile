@@ -36,6 +36,9 @@ bench: $(VENV)/.installed-bench $(VENV)-rac
 	$(BIN)/python -m benchmarks.similarity
 	$(BIN)/python -m benchmarks.linkage
 	$(BIN)/python -m benchmarks.large
+	$(BIN)/python -m benchmarks.sketches
+	$(BIN)/python -m benchmarks.bindings
+	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.pool
 	$(BIN)/python -m benchmarks.plots
 

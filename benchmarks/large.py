@@ -103,7 +103,6 @@ def beside_fastcluster(divide: int, n: int) -> list[Figure]:
     return figures
 
 
-_GIVEN = partial(given, n=100_000)
 SUITE = Suite(
     "large",
     "Linkage without a matrix",
@@ -126,8 +125,16 @@ SUITE = Suite(
             f"250,000 x {_D}, cut at distance 0.3 (mark: 10 minutes; no peer fits)",
             partial(alone, n=250_000, data=("mixture",), cut=0.3),
         ),
-        "words": Part("Embeddings of words (`EMBEDDINGS=words.npy`); heights are SciPy's on every 2,000 rows", _GIVEN),
-        "texts": Part("Embeddings of texts (`EMBEDDINGS=texts.npy`); heights are SciPy's on every 2,000 rows", _GIVEN),
+        "words": Part(
+            "Embeddings of words (`EMBEDDINGS=words.npy`); heights are SciPy's on every 2,000 rows",
+            partial(given, n=100_000),
+            needs="EMBEDDINGS",
+        ),
+        "texts": Part(
+            "Embeddings of texts (`EMBEDDINGS=texts.npy`); heights are SciPy's on every 2,000 rows",
+            partial(given, n=100_000),
+            needs="EMBEDDINGS",
+        ),
     },
 )
 

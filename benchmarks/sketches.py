@@ -88,7 +88,9 @@ SUITE = Suite(
     {
         "20000": Part(f"20,000 x {_D}, generated", partial(generated, n=20_000, data=("mixture", "iid"), turns=3)),
         "embeddings": Part(
-            "100,000 embeddings of texts (mark: 1.3x of the plain pass)", partial(given, n=100_000, turns=1)
+            "100,000 embeddings of texts (mark: 1.3x of the plain pass)",
+            partial(given, n=100_000, turns=1),
+            needs="EMBEDDINGS",
         ),
     },
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +18,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Part:
-    """One table: its title with the mark to reach, and what measures it at sizes divided by a number."""
+    """One table: its title with the mark to reach, and what measures it at sizes divided by a number.
+
+    Where it `needs` an environment variable that is not set, it is measured only when asked for by name.
+    """
 
     title: str
     measure: Callable[[int], list[Figure]]
     rate: str = ""
     note: str = ""
+    needs: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,10 @@ class Suite:
         asked = parser.parse_args()
         print(lines_of(describe()), flush=True)
         for name in asked.part or self.parts:
+            needed = self.parts[name].needs
+            if needed and not asked.part and needed not in os.environ:
+                print(f"\n### {self.parts[name].title}\n\nleft out: {needed} is not set", flush=True)
+                continue
             figures = self.parts[name].measure(asked.divide)
             print(f"\n### {self.parts[name].title}\n\n{table(figures, rate=self.parts[name].rate)}", flush=True)
             if asked.divide == 1:
