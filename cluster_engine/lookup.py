@@ -42,7 +42,7 @@ def nearest_concepts(store: ConceptStore, vector: NDArray[Any], k: int) -> list[
         The vector has another dimension than the store, or is zero, not finite or not real.
     """
     try:
-        found = store.search(vector[np.newaxis], k)
+        found = store.search(vector[np.newaxis], k, exact=True)
     except ValueError as error:
         raise InputError(f"the query does not fit the store {store.uri}: {error}") from error
     records = {record["concept_id"]: record for record in concept_records(store)}

@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from assigner_store import IDS, centroids, store_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster_engine.errors import InputError
 from cluster_engine.search.conditions import Condition
 from cluster_engine.store.search import CentroidIndex
+from cluster_engine.store.snapshot import ConceptStore
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from cluster_engine.store.search import Neighbours
@@ -244,3 +248,16 @@ def test_what_no_cell_had_is_said_to_be_found_by_exact_search(
     assert explained.rank <= 10
     assert "exact=True" in explained.reason
     assert index.explain(between[i], concept_id, 10, exact=True).outcome == "found"
+
+
+def test_a_store_is_filtered_by_the_columns_of_its_concepts(tmp_path: Path) -> None:
+    store = ConceptStore.open(store_of(tmp_path / "store", len(IDS)))
+    query = centroids()[0]  # of the concept with 0 episodes
+    large = Condition("n_episodes", least=2)
+    assert store.search(query[None], 1).concept_ids.tolist() == [[IDS[0]]]
+    found = store.search(query[None], 9, where=[large])
+    assert sorted(found.concept_ids[0].tolist()) == sorted(IDS[2:].tolist())
+    assert store.explain(query, int(IDS[0]), where=[large]).failed == ("2 <= n_episodes",)
+    assert store.index.plan.is_exact
+    with pytest.raises(ValueError, match="no column 'centroid' to filter by"):
+        store.search(query[None], where=[Condition("centroid", least=1)])
