@@ -48,23 +48,24 @@ def whole(vectors: Float32Array) -> Partition:
     return Partition(np.zeros(len(vectors), np.int64), np.ascontiguousarray(vectors[:1]))
 
 
-def partition(vectors: Float32Array, threads: int = 1) -> Partition:
-    """Return cells of near vectors, of which there are about ``sqrt(n)``.
+def partition(vectors: Float32Array, n_cells: int, threads: int = 1) -> Partition:
+    """Return cells of near vectors.
 
     Parameters
     ----------
     vectors : ndarray of float32, shape (n, d)
         Of unit length, at least one.
+    n_cells : int
+        From 1 to n; there will be more where cells are halved, and fewer where vectors are equal.
     threads : int
         At least 1; changes no cell.
 
     Notes
     -----
-    O(n^1.5 d) time. Lloyd's algorithm under cosine (Dhillon and Modha 2001) on a sample, then all vectors go to the
+    O(n n_cells d) time. Lloyd's algorithm under cosine (Dhillon and Modha 2001) on a sample, then all vectors go to the
     nearest centre, and cells of more than 1.5 times the mean are halved by the same algorithm.
     """
     n = len(vectors)
-    n_cells = round(math.sqrt(n))  # comparing centres then costs about what comparing vectors does
     rng = np.random.Generator(np.random.Philox(_SEED))
     sample = vectors[np.sort(rng.choice(n, min(n, _SAMPLE_PER_CELL * n_cells), replace=False))]
     centres = sample[np.sort(rng.choice(len(sample), n_cells, replace=False))]

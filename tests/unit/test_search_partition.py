@@ -28,21 +28,23 @@ def groups(rng: np.random.Generator, n: int, d: int, n_groups: int, spread: floa
     n=st.integers(1, 700),
     d=st.integers(1, 20),
     n_groups=st.integers(1, 30),
+    n_cells=st.integers(1, 60),
     spread=st.sampled_from([0.0, 0.1, 1.0]),
     threads=st.sampled_from([1, 3]),
     seed=st.integers(0, 99),
 )
 def test_cells_hold_every_vector_and_are_even(
-    *, n: int, d: int, n_groups: int, spread: float, threads: int, seed: int
+    *, n: int, d: int, n_groups: int, n_cells: int, spread: float, threads: int, seed: int
 ) -> None:
     x = groups(np.random.default_rng(seed), n, d, n_groups, spread)
-    cells = partition(x, threads)
+    n_cells = min(n, n_cells)
+    cells = partition(x, n_cells, threads)
     sizes = np.bincount(cells.cell_of, minlength=len(cells.centres))
     assert len(cells.cell_of) == n
     assert cells.centres.shape[1] == d
     assert sizes.min() >= 1
-    assert sizes.max() <= max(16, 1.5 * n / round(np.sqrt(n)))
-    again = partition(x, 1)
+    assert sizes.max() <= max(16, 1.5 * n / n_cells)
+    again = partition(x, n_cells)
     np.testing.assert_array_equal(again.cell_of, cells.cell_of)
     assert again.centres.tobytes() == cells.centres.tobytes()
 
@@ -51,7 +53,7 @@ def test_cells_hold_every_vector_and_are_even(
 def test_so_many_rows_hold_that_share_of_the_nearest(recall: float) -> None:
     """Each vector its own query, by exhaustive float64 arithmetic: the sample is all 200 of them."""
     x = groups(np.random.default_rng(5), 200, 12, 8, 0.6)
-    cells = partition(x)
+    cells = partition(x, 14)
     rows = rows_to_compare(x, cells, recall)
     similarities = x.astype(np.float64) @ x.T.astype(np.float64)
     middles = cells.centres / np.linalg.norm(cells.centres, axis=1, keepdims=True)
