@@ -20,10 +20,6 @@ enum {
     FIRST_CELLS = 32 /* ranked at once; twice as many where they are not enough */
 };
 
-static int64_t least(int64_t x, int64_t y) { return x < y ? x : y; }
-
-static int64_t n_panels(int64_t n) { return (n + NS_LANES - 1) / NS_LANES; }
-
 static int64_t n_pairs(int64_t d) { return (d + 1) / 2; }
 
 typedef struct {
@@ -57,7 +53,7 @@ int32_t ns_round_to_bytes(const float *rows, const int64_t *numbers, int64_t n_p
                           float *scales, float *errors, int32_t threads) {
     if (n_positions < 0 || n_positions % NS_LANES || d < 1 || threads < 1) return NS_E_ARGUMENT;
     rounding r = {rows, numbers, d, bytes, scales, errors};
-    return ns_parallel(round_panel, &r, n_panels(n_positions), 4.0 * NS_LANES * (double)d, threads);
+    return ns_parallel(round_panel, &r, ns_panels(n_positions), 4.0 * NS_LANES * (double)d, threads);
 }
 
 /* What one thread searches with, one query after the other. A slot is a panel that is compared: its similarities lie at
@@ -95,7 +91,7 @@ static void scale_panel(searcher *s, int64_t panel, const int32_t *sums, float *
 static void compare_run(searcher *s, int64_t first, int64_t count) {
     for (int64_t done = 0; done < count; done += TILE_PANELS) {
         int32_t sums[NS_TILE_ROWS];
-        const int64_t panel = first + done, n = least(TILE_PANELS, count - done), first_slot = s->n_slots;
+        const int64_t panel = first + done, n = ns_least(TILE_PANELS, count - done), first_slot = s->n_slots;
         s->kernels->bytes_dot(s->words, s->cells->bytes + panel * PAIR * n_pairs(s->cells->d), n_pairs(s->cells->d), n,
                               sums);
         for (int64_t p = 0; p < n; p++) {
@@ -128,7 +124,7 @@ static void compare(searcher *s, int64_t first, int64_t stop) {
 static void rank_centres(searcher *s, int64_t width) {
     for (int64_t c = 0; c < width; c++) s->near_cells[c] = 0;
     for (int64_t c = 0; c < s->cells->n_cells; c += NS_TILE_ROWS)
-        ns_rank_tile(s->kernels, s->centre_similarities + c, 1, least(NS_TILE_ROWS, s->cells->n_cells - c), 0, c, width,
+        ns_rank_tile(s->kernels, s->centre_similarities + c, 1, ns_least(NS_TILE_ROWS, s->cells->n_cells - c), 0, c, width,
                      s->near_cells, NULL);
     ns_ranked(s->near_cells, 1, width, width, s->which, s->similarities, NULL);
 }
@@ -139,13 +135,13 @@ static void compare_near_cells(searcher *s) {
     const int64_t pairs = n_pairs(cells->d);
     for (int64_t c = 0; c < cells->n_cells; c += NS_TILE_ROWS) {
         int32_t sums[NS_TILE_ROWS];
-        const int64_t n = least(NS_TILE_ROWS, cells->n_cells - c);
-        s->kernels->bytes_dot(s->words, cells->centre_bytes + c * 2 * pairs, pairs, n_panels(n), sums);
+        const int64_t n = ns_least(NS_TILE_ROWS, cells->n_cells - c);
+        s->kernels->bytes_dot(s->words, cells->centre_bytes + c * 2 * pairs, pairs, ns_panels(n), sums);
         for (int64_t j = 0; j < n; j++) s->centre_similarities[c + j] = (float)sums[j] * cells->centre_scales[c + j];
     }
     int64_t width = 0;
     for (int64_t done = 0; done < cells->n_cells && s->n_compared < s->n_rows; done++) {
-        if (done == width) rank_centres(s, width = least(width ? 2 * width : FIRST_CELLS, cells->n_cells));
+        if (done == width) rank_centres(s, width = ns_least(width ? 2 * width : FIRST_CELLS, cells->n_cells));
         const int64_t cell = s->which[done];
         compare(s, cells->starts[cell], cells->starts[cell + 1]);
     }
@@ -165,7 +161,7 @@ static int64_t number_at(const searcher *s, int64_t place) {
 
 /* The k best approximations. */
 static void look_at_nearest(searcher *s) {
-    const int64_t n = least(s->k, s->n_compared);
+    const int64_t n = ns_least(s->k, s->n_compared);
     ns_ranked(s->near, 1, s->k, s->k, s->which, s->similarities, NULL);
     for (int64_t p = 0; p < n; p++) {
         const int64_t place = s->which[p];
@@ -173,7 +169,7 @@ static void look_at_nearest(searcher *s) {
         __builtin_prefetch(s->cells->rows + s->which[p] * s->cells->d);
         s->approximate[place] = -INFINITY; /* done */
     }
-    for (int64_t p = 0; p < n; p += NS_ROWS_AT_A_TIME) look_at(s, s->which + p, least(NS_ROWS_AT_A_TIME, n - p));
+    for (int64_t p = 0; p < n; p += NS_ROWS_AT_A_TIME) look_at(s, s->which + p, ns_least(NS_ROWS_AT_A_TIME, n - p));
 }
 
 /* Whatever else may be among the best k: with its error it reaches the k-th of those that are known. `error` holds for a
@@ -239,7 +235,7 @@ static size_t equip(searcher *s, char *scratch) {
     s->slots = take(scratch, &used, most, sizeof *s->slots);
     s->near = take(scratch, &used, s->k, sizeof *s->near);
     s->best = take(scratch, &used, s->k, sizeof *s->best);
-    s->centre_similarities = take(scratch, &used, n_panels(cells->n_cells) * NS_LANES, sizeof *s->centre_similarities);
+    s->centre_similarities = take(scratch, &used, ns_panels(cells->n_cells) * NS_LANES, sizeof *s->centre_similarities);
     s->near_cells = take(scratch, &used, cells->n_cells, sizeof *s->near_cells);
     s->which = take(scratch, &used, n_which, sizeof *s->which);
     s->similarities = take(scratch, &used, n_which, sizeof *s->similarities);
@@ -268,7 +264,7 @@ int32_t ns_search_cells(int32_t isa, const float *queries, int64_t q, int64_t st
         return NS_E_ARGUMENT;
     if (q == 0) return NS_OK;
     searcher model = {.kernels = kernels, .cells = cells, .allowed = allowed, .n_rows = n_rows, .k = k};
-    search s = {.model = &model, .q = q, .n_searchers = least(q, threads), .indices = indices, .n_compared = n_compared,
+    search s = {.model = &model, .q = q, .n_searchers = ns_least(q, threads), .indices = indices, .n_compared = n_compared,
                 .similarities = similarities, .n_bytes = equip(&model, NULL)};
     float *units = malloc(sizeof *units * (size_t)(q * d));
     s.units = units;
@@ -276,7 +272,7 @@ int32_t ns_search_cells(int32_t isa, const float *queries, int64_t q, int64_t st
     int32_t status = units && s.scratch ? NS_OK : NS_E_MEMORY;
     if (status == NS_OK) status = ns_unit_rows(queries, q, d, stride, units);
     if (status == NS_OK && k > 0) {
-        const double query_ns = (double)(least(n_rows, n) + cells->n_cells) * (double)d / 64; /* a quarter of float32 */
+        const double query_ns = (double)(ns_least(n_rows, n) + cells->n_cells) * (double)d / 64; /* a quarter of float32 */
         status = ns_parallel(search_some, &s, s.n_searchers, query_ns * (double)q / (double)s.n_searchers, threads);
     }
     free(units), free(s.scratch);

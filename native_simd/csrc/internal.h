@@ -7,6 +7,11 @@
 
 #include "native_simd.h"
 
+static inline int64_t ns_least(int64_t x, int64_t y) { return x < y ? x : y; }
+
+/* Panels of n vectors. */
+static inline int64_t ns_panels(int64_t n) { return (n + NS_LANES - 1) / NS_LANES; }
+
 /* One table per instruction set. All kernels of a table return the same bits as those of every other table. */
 typedef struct {
     const char *name;
@@ -59,7 +64,8 @@ void ns_transpose(const float *in, int64_t in_stride, int64_t rows, int64_t colu
 const ns_kernels *ns_table(int32_t isa);
 
 /* Calls body(context, item) for item = 0..n_items-1 from up to `threads` threads, fewer where items that take one
- * thread some `item_ns` are not worth their start (threads.c). */
+ * thread some `item_ns` are not worth their start, and at most NS_MOST_THREADS (threads.c). */
+enum { NS_MOST_THREADS = 256 };
 int32_t ns_parallel(void (*body)(void *context, int64_t item), void *context, int64_t n_items, double item_ns,
                     int32_t threads);
 

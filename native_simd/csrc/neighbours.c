@@ -19,8 +19,6 @@ typedef struct {
     pthread_mutex_t *row_locks, *column_locks; /* one for NS_TILE_ROWS lists */
 } pass;
 
-static int64_t least(int64_t x, int64_t y) { return x < y ? x : y; }
-
 static int64_t n_blocks(int64_t n) { return (n + NS_TILE_ROWS - 1) / NS_TILE_ROWS; }
 
 /* Vectors of one label are no candidates of each other. */
@@ -35,7 +33,7 @@ static void hide(const int32_t *row_labels, int64_t rows, const int32_t *column_
 static void rank_tile(const pass *p, int64_t row, int64_t column) {
     _Alignas(64) float tile[NS_TILE_ROWS * NS_TILE_ROWS];
     const int64_t i0 = row * NS_TILE_ROWS, j0 = column * NS_TILE_ROWS;
-    const int64_t rows = least(NS_TILE_ROWS, p->a.n - i0), columns = least(NS_TILE_ROWS, p->b.n - j0);
+    const int64_t rows = ns_least(NS_TILE_ROWS, p->a.n - i0), columns = ns_least(NS_TILE_ROWS, p->b.n - j0);
     pthread_mutex_t *row_lock = &p->row_locks[row], *column_lock = &p->column_locks[column];
     ns_similarity_tile(p->kernels, p->metric, p->a.panels + i0 * p->d, rows, p->b.panels + j0 * p->d, columns, p->d,
                        tile);

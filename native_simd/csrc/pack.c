@@ -41,7 +41,7 @@ static double sum_of_squares(const float *row, int64_t d) {
         for (int c = 0; c < CHAINS; c++) sum += s[c];
     }
     for (; k < d; k += BLOCK) {
-        const int64_t end = k + BLOCK < d ? k + BLOCK : d;
+        const int64_t end = ns_least(k + BLOCK, d);
         double s = 0.0;
         for (int64_t i = k; i < end; i++) s += (double)row[i] * (double)row[i];
         sum += s;
@@ -57,11 +57,11 @@ static void scale_panel(float *panel, int64_t d, const double *scale) {
 
 static void pack_panel(void *context, int64_t panel) {
     packing *p = context;
-    const int64_t first = panel * NS_LANES, lanes = p->n - first < NS_LANES ? p->n - first : NS_LANES;
+    const int64_t first = panel * NS_LANES, lanes = ns_least(NS_LANES, p->n - first);
     float scratch[BLOCK * NS_LANES], *out = p->panels ? p->panels + first * p->d : NULL;
     double sums[NS_LANES] = {0}, scale[NS_LANES] = {0};
     for (int64_t k = 0; k < p->d; k += BLOCK) {
-        const int64_t width = p->d - k < BLOCK ? p->d - k : BLOCK;
+        const int64_t width = ns_least(BLOCK, p->d - k);
         float *block = out ? out + k * NS_LANES : scratch;
         if (lanes < NS_LANES) memset(block, 0, sizeof(float) * NS_LANES * (size_t)width);
         ns_transpose(p->rows + first * p->stride + k, p->stride, lanes, width, block, NS_LANES);
@@ -104,7 +104,7 @@ int32_t ns_pack(const float *rows, int64_t n, int64_t d, int64_t stride, int32_t
                 double *norms, int64_t *bad_row, int32_t threads) {
     if (n < 0 || d < 1 || stride < d || threads < 1) return NS_E_ARGUMENT;
     packing p = {rows, n, d, stride, normalize, panels, norms, -1};
-    const int32_t status = ns_parallel(pack_panel, &p, (n + NS_LANES - 1) / NS_LANES, 0.5 * NS_LANES * (double)d, threads);
+    const int32_t status = ns_parallel(pack_panel, &p, ns_panels(n), 0.5 * NS_LANES * (double)d, threads);
     if (status != NS_OK) return status;
     for (int64_t i = 0; i < n; i++)
         if (!is_usable(norms[i], normalize)) {

@@ -19,8 +19,6 @@ typedef struct {
 
 enum { STRIP_ROWS = 48 };
 
-static int64_t least(int64_t x, int64_t y) { return x < y ? x : y; }
-
 /* Nothing is NaN here, and a zero stays what it is: told so, the compiler takes one max and one min for 4 values. */
 __attribute__((optimize("finite-math-only", "no-signed-zeros"))) static void clamp(float *row, int64_t n) {
     for (int64_t j = 0; j < n; j++) {
@@ -49,8 +47,7 @@ void ns_finish(int32_t metric, float *tile, int64_t rows, int64_t columns) {
 static void accumulate_tile(const ns_kernels *kernels, int32_t metric, const float *a, int64_t rows, const float *b,
                             int64_t columns, int64_t d, float *tile) {
     const int euclidean = metric == NS_SQEUCLIDEAN || metric == NS_EUCLIDEAN;
-    (euclidean ? kernels->tile_sqeuclidean : kernels->tile_dot)(a, b, d, (rows + NS_LANES - 1) / NS_LANES,
-                                                                (columns + NS_LANES - 1) / NS_LANES, tile);
+    (euclidean ? kernels->tile_sqeuclidean : kernels->tile_dot)(a, b, d, ns_panels(rows), ns_panels(columns), tile);
 }
 
 void ns_similarity_tile(const ns_kernels *kernels, int32_t metric, const float *a, int64_t rows, const float *b,
@@ -66,7 +63,7 @@ static void compute_block(const pass *p, float *tile, int64_t i0, int64_t rows, 
     accumulate_tile(p->kernels, p->metric, p->a + i0 * p->d, rows, p->b + j0 * p->d, columns, p->d, tile);
     for (int64_t i = 0; i < rows; i += NS_LANES) {
         float *strip = tile + i * NS_TILE_ROWS;
-        const int64_t height = least(NS_LANES, rows - i);
+        const int64_t height = ns_least(NS_LANES, rows - i);
         ns_finish(p->metric, strip, height, columns);
         ns_apply_epilogue(&p->epilogue, strip, i0 + i, height, j0, columns);
         for (int64_t r = 0; r < height; r++)
@@ -81,14 +78,14 @@ static void compute_block(const pass *p, float *tile, int64_t i0, int64_t rows, 
 static void compute_tile(const pass *p, int64_t tile_row, int64_t tile_column) {
     _Alignas(64) float tile[NS_TILE_ROWS * NS_TILE_ROWS];
     const int64_t i0 = tile_row * NS_TILE_ROWS, j0 = tile_column * NS_TILE_ROWS;
-    const int64_t rows = least(NS_TILE_ROWS, p->m - i0), columns = least(NS_TILE_ROWS, p->n - j0);
+    const int64_t rows = ns_least(NS_TILE_ROWS, p->m - i0), columns = ns_least(NS_TILE_ROWS, p->n - j0);
     if (!p->symmetric || tile_row != tile_column) {
         compute_block(p, tile, i0, rows, j0, columns, 0);
         return;
     }
     /* A tile on the diagonal in strips, each from the diagonal to the right: an eighth is computed twice, not half. */
     for (int64_t s = 0; s < rows; s += STRIP_ROWS) {
-        const int64_t height = least(STRIP_ROWS, rows - s);
+        const int64_t height = ns_least(STRIP_ROWS, rows - s);
         compute_block(p, tile, i0 + s, height, j0 + s, columns - s, height);
     }
 }
@@ -116,7 +113,7 @@ static void symmetric_item(void *context, int64_t item) {
 }
 
 double ns_tile_ns(int64_t m, int64_t n, int64_t d) {
-    return (double)(least(m, NS_TILE_ROWS) * least(n, NS_TILE_ROWS)) * (double)d / 64.0;
+    return (double)(ns_least(m, NS_TILE_ROWS) * ns_least(n, NS_TILE_ROWS)) * (double)d / 64.0;
 }
 
 static int64_t tiles(int64_t n) { return (n + NS_TILE_ROWS - 1) / NS_TILE_ROWS; }

@@ -19,10 +19,6 @@
 
 enum { PAIR = 2 * NS_LANES, FEW_PANELS = 4, LARGEST_D = 1 << 20 };
 
-static int64_t least(int64_t x, int64_t y) { return x < y ? x : y; }
-
-static int64_t n_panels(int64_t n) { return (n + NS_LANES - 1) / NS_LANES; }
-
 static int64_t n_tiles(int64_t n) { return (n + NS_TILE_ROWS - 1) / NS_TILE_ROWS; }
 
 static int64_t n_pairs(int64_t d) { return (d + 1) / 2; }
@@ -72,12 +68,12 @@ static void quantize_panel(void *context, int64_t panel) {
 int32_t ns_quantize(const float *panels, int64_t n, int64_t d, int16_t *words, float *scales, double *error,
                     int32_t threads) {
     if (n < 0 || d < 1 || threads < 1) return NS_E_ARGUMENT;
-    double *lost = malloc(sizeof *lost * (size_t)(n_panels(n) + 1));
+    double *lost = malloc(sizeof *lost * (size_t)(ns_panels(n) + 1));
     if (!lost) return NS_E_MEMORY;
     quantization q = {panels, d, words, scales, lost};
-    const int32_t status = ns_parallel(quantize_panel, &q, n_panels(n), 2.0 * NS_LANES * (double)d, threads);
+    const int32_t status = ns_parallel(quantize_panel, &q, ns_panels(n), 2.0 * NS_LANES * (double)d, threads);
     *error = 0.0;
-    for (int64_t p = 0; status == NS_OK && p < n_panels(n); p++) *error = fmax(*error, lost[p]);
+    for (int64_t p = 0; status == NS_OK && p < ns_panels(n); p++) *error = fmax(*error, lost[p]);
     free(lost);
     return status;
 }
@@ -110,9 +106,9 @@ static void rank(search *s, const float *similarities, int64_t columns, int64_t 
 
 static void approximate_tile(void *context, int64_t tile) {
     search *s = context;
-    const int64_t j0 = tile * NS_TILE_ROWS, columns = least(NS_TILE_ROWS, s->n - j0);
+    const int64_t j0 = tile * NS_TILE_ROWS, columns = ns_least(NS_TILE_ROWS, s->n - j0);
     int32_t sums[NS_TILE_ROWS];
-    s->kernels->quantized_dot(s->unit_words, s->words + j0 * 2 * n_pairs(s->d), n_pairs(s->d), n_panels(columns), sums);
+    s->kernels->quantized_dot(s->unit_words, s->words + j0 * 2 * n_pairs(s->d), n_pairs(s->d), ns_panels(columns), sums);
     for (int64_t j = 0; j < columns; j++)
         s->approximate[j0 + j] = (float)sums[j] * (s->unit_scale * s->scales[j0 + j]);
     rank(s, s->approximate + j0, columns, j0);
@@ -120,13 +116,13 @@ static void approximate_tile(void *context, int64_t tile) {
 
 static void rank_panels(void *context, int64_t item) {
     search *s = context;
-    const int64_t first = item * FEW_PANELS, n = least(FEW_PANELS, s->n_which - first);
+    const int64_t first = item * FEW_PANELS, n = ns_least(FEW_PANELS, s->n_which - first);
     float similarities[FEW_PANELS * NS_LANES];
     s->kernels->vector_dot_of(s->unit, s->panels, s->d, s->which + first, n, similarities);
     ns_finish(NS_COSINE, similarities, 1, n * NS_LANES);
     for (int64_t p = 0; p < n; p++) {
         const int64_t j0 = s->which[first + p] * NS_LANES;
-        rank(s, similarities + p * NS_LANES, least(NS_LANES, s->n - j0), j0);
+        rank(s, similarities + p * NS_LANES, ns_least(NS_LANES, s->n - j0), j0);
     }
 }
 
@@ -138,7 +134,7 @@ static void find_candidates(search *s, double error) {
     ns_ranked(s->list + s->k - 1, 1, 1, 1, &index, &kth, NULL);
     const float least_similarity = nextafterf((float)((double)kth - 2.0 * error), -INFINITY);
     s->n_which = 0;
-    for (int64_t p = 0; p < n_panels(s->n); p++) {
+    for (int64_t p = 0; p < ns_panels(s->n); p++) {
         const float *row = s->approximate + p * NS_LANES;
         int n_found = 0;
         for (int l = 0; l < NS_LANES; l++) n_found += row[l] >= least_similarity;
@@ -167,8 +163,8 @@ int32_t ns_top_k_quantized(int32_t isa, const float *queries, int64_t q, int64_t
     if (q < 0 || d < 1 || stride < d || n < 0 || n > UINT32_MAX || k < 0 || k > n || threads < 1) return NS_E_ARGUMENT;
     float *units = malloc(sizeof *units * (size_t)(q * d + 1));
     int16_t *unit_words = malloc(sizeof *unit_words * (size_t)(2 * n_pairs(d)));
-    float *approximate = malloc(sizeof *approximate * (size_t)(n_panels(n) * NS_LANES + 1));
-    int64_t *which = malloc(sizeof *which * (size_t)(n_panels(n) + 1));
+    float *approximate = malloc(sizeof *approximate * (size_t)(ns_panels(n) * NS_LANES + 1));
+    int64_t *which = malloc(sizeof *which * (size_t)(ns_panels(n) + 1));
     uint64_t *list = malloc(sizeof *list * (size_t)(k + 1));
     int32_t status = units && unit_words && approximate && which && list ? NS_OK : NS_E_MEMORY;
     if (status == NS_OK) status = ns_unit_rows(queries, q, d, stride, units);
@@ -176,7 +172,7 @@ int32_t ns_top_k_quantized(int32_t isa, const float *queries, int64_t q, int64_t
         search s = {.kernels = kernels, .panels = vectors, .unit_words = unit_words, .words = words, .scales = scales,
                     .n = n, .d = d, .k = k, .approximate = approximate, .which = which, .list = list,
                     .lock = PTHREAD_MUTEX_INITIALIZER};
-        for (int64_t j = n; j < n_panels(n) * NS_LANES; j++) approximate[j] = -INFINITY;
+        for (int64_t j = n; j < ns_panels(n) * NS_LANES; j++) approximate[j] = -INFINITY;
         for (int64_t i = 0; status == NS_OK && i < q; i++) {
             s.unit = units + i * d;
             const double lost = ns_round_to_words(s.unit, 1, d, unit_words, 2, &s.unit_scale);

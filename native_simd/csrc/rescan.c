@@ -18,16 +18,12 @@ typedef struct {
     pthread_mutex_t *locks;
 } ranking;
 
-static int64_t least(int64_t x, int64_t y) { return x < y ? x : y; }
-
-static int64_t n_panels(int64_t n) { return (n + NS_LANES - 1) / NS_LANES; }
-
 /* The similarities of up to NS_TILE_ROWS queries with as many clusters. */
 static void cluster_tile(const ns_kernels *kernels, int32_t method, int32_t metric, const float *queries,
                          const float *query_terms, int64_t rows, const float *panels, const float *terms,
                          int64_t columns, int64_t d, float *tile) {
     const int squared = metric == NS_SQEUCLIDEAN;
-    (squared ? kernels->tile_sqeuclidean : kernels->tile_dot)(queries, panels, d, n_panels(rows), n_panels(columns),
+    (squared ? kernels->tile_sqeuclidean : kernels->tile_dot)(queries, panels, d, ns_panels(rows), ns_panels(columns),
                                                               tile);
     if (!squared) return;
     for (int64_t i = 0; i < rows; i++) {
@@ -44,7 +40,7 @@ static void rank_item(void *context, int64_t item) {
     _Alignas(64) float tile[NS_TILE_ROWS * NS_TILE_ROWS];
     const ranking *r = context;
     const int64_t block = item % r->n_blocks, i0 = block * NS_TILE_ROWS, j0 = item / r->n_blocks * NS_TILE_ROWS;
-    const int64_t rows = least(NS_TILE_ROWS, r->q - i0), columns = least(NS_TILE_ROWS, r->n - j0);
+    const int64_t rows = ns_least(NS_TILE_ROWS, r->q - i0), columns = ns_least(NS_TILE_ROWS, r->n - j0);
     cluster_tile(r->kernels, r->method, r->metric, r->queries + i0 * r->d, r->query_terms + i0, rows,
                  r->panels + j0 * r->d, r->terms + j0, columns, r->d, tile);
     pthread_mutex_lock(&r->locks[block]);
@@ -119,7 +115,7 @@ void ns_agglomeration_columns(ns_agglomeration *s, int64_t *n_columns, const flo
         s->is_moved[a] = 0;
         if (!is_filled) s->changed[s->n_changed++] = (int32_t)c;
     }
-    for (int64_t c = s->n_columns; c < n_panels(s->n_columns) * NS_LANES; c++)
+    for (int64_t c = s->n_columns; c < ns_panels(s->n_columns) * NS_LANES; c++)
         for (int64_t k = 0; k < s->d; k++) lane(s->panels, s->d, c)[k * NS_LANES] = 0.0f;
     *n_columns = s->n_columns;
     *panels = s->panels;
@@ -134,7 +130,7 @@ static void pack_tips(ns_agglomeration *s, const int32_t *chains, int64_t n, flo
         write_mean(s, s->chains[chains[i]].tip, panels, i);
         terms[i] = term_of(s, s->chains[chains[i]].tip);
     }
-    for (int64_t i = n; i < n_panels(n) * NS_LANES; i++)
+    for (int64_t i = n; i < ns_panels(n) * NS_LANES; i++)
         for (int64_t k = 0; k < s->d; k++) lane(panels, s->d, i)[k * NS_LANES] = 0.0f;
 }
 
@@ -157,11 +153,11 @@ static void compare(ns_agglomeration *s, chain *of, int64_t c, float value) {
 static int32_t exhaust(ns_agglomeration *s, const int32_t *chains, int64_t n) {
     _Alignas(64) float tile[NS_TILE_ROWS * NS_TILE_ROWS], terms[NS_TILE_ROWS];
     if (!n) return NS_OK;
-    float *panels = malloc((size_t)(n_panels(n) * NS_LANES * s->d) * sizeof *panels);
+    float *panels = malloc((size_t)(ns_panels(n) * NS_LANES * s->d) * sizeof *panels);
     if (!panels) return NS_E_MEMORY;
     pack_tips(s, chains, n, panels, terms);
     for (int64_t j0 = 0; j0 < s->n_columns; j0 += NS_TILE_ROWS) {
-        const int64_t columns = least(NS_TILE_ROWS, s->n_columns - j0);
+        const int64_t columns = ns_least(NS_TILE_ROWS, s->n_columns - j0);
         cluster_tile(s->kernels, s->method, s->metric, panels, terms, n, s->panels + j0 * s->d, s->terms + j0, columns,
                      s->d, tile);
         for (int64_t i = 0; i < n; i++)

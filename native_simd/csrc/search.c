@@ -17,17 +17,13 @@ typedef struct {
     pthread_mutex_t *locks;
 } search;
 
-static int64_t least(int64_t x, int64_t y) { return x < y ? x : y; }
-
-static int64_t n_panels(int64_t n) { return (n + NS_LANES - 1) / NS_LANES; }
-
 static int64_t n_tiles(int64_t n) { return (n + NS_TILE_ROWS - 1) / NS_TILE_ROWS; }
 
 static void rank_item(void *context, int64_t item) {
     _Alignas(64) float tile[NS_TILE_ROWS * NS_TILE_ROWS];
     const search *s = context;
     const int64_t block = item % s->n_blocks, i0 = block * NS_TILE_ROWS, j0 = item / s->n_blocks * NS_TILE_ROWS;
-    const int64_t rows = least(NS_TILE_ROWS, s->q - i0), columns = least(NS_TILE_ROWS, s->n - j0);
+    const int64_t rows = ns_least(NS_TILE_ROWS, s->q - i0), columns = ns_least(NS_TILE_ROWS, s->n - j0);
     const float *queries = s->queries + i0 * s->d, *vectors = s->vectors + j0 * s->d;
     if (s->q < NS_FEW)
         for (int64_t i = 0; i < rows; i++)
@@ -45,7 +41,7 @@ int32_t ns_top_k(int32_t isa, const float *queries, int64_t q, int64_t stride, c
     if (!kernels) return NS_E_ISA;
     if (q < 0 || d < 1 || stride < d || n < 0 || n > UINT32_MAX || k < 0 || k > n || threads < 1) return NS_E_ARGUMENT;
     const int64_t n_blocks = n_tiles(q);
-    float *units = aligned_alloc(64, sizeof(float) * (size_t)((n_panels(q) + 1) * NS_LANES * d));
+    float *units = aligned_alloc(64, sizeof(float) * (size_t)((ns_panels(q) + 1) * NS_LANES * d));
     double *norms = malloc(sizeof *norms * (size_t)(q + 1));
     uint64_t *lists = calloc((size_t)(q * k + 1), sizeof *lists);
     pthread_mutex_t *locks = malloc(sizeof *locks * (size_t)(n_blocks + 1));
@@ -72,8 +68,8 @@ void ns_vector_similarities(const ns_kernels *kernels, const float *unit, const 
                             float *out) {
     for (int64_t j = 0; j < n; j += NS_TILE_ROWS) {
         _Alignas(64) float row[NS_TILE_ROWS];
-        const int64_t columns = least(NS_TILE_ROWS, n - j);
-        kernels->vector_dot(unit, panels + j * d, d, n_panels(columns), row);
+        const int64_t columns = ns_least(NS_TILE_ROWS, n - j);
+        kernels->vector_dot(unit, panels + j * d, d, ns_panels(columns), row);
         ns_finish(NS_COSINE, row, 1, columns);
         __builtin_memcpy(out + j, row, sizeof(float) * (size_t)columns);
     }

@@ -9,10 +9,6 @@
 
 #include "sketch.h"
 
-static int64_t least(int64_t x, int64_t y) { return x < y ? x : y; }
-
-enum { PANEL_STEP = NS_LANES * NS_GROUP };
-
 typedef struct {
     const ns_digits *digits;
     const float *z;
@@ -46,7 +42,7 @@ static void measure(const ns_digits *c, const float *z, double unit, double most
 static void terms_item(void *context, int64_t panel) {
     const encoding *e = context;
     const ns_digits *c = e->digits;
-    for (int64_t i = panel * NS_LANES; i < least(c->n, (panel + 1) * NS_LANES); i++) {
+    for (int64_t i = panel * NS_LANES; i < ns_least(c->n, (panel + 1) * NS_LANES); i++) {
         double *t = e->terms + i * 2 * NS_N_TERMS;
         const float *z = e->z + i * c->h;
         measure(c, z, c->left_unit, NS_MOST_LEFT, &t[0], &t[1], &t[2]);
@@ -60,22 +56,20 @@ static int is_basis(const ns_digits *c) {
            c->skew >= 0.0 && c->skew <= 1.0;
 }
 
-static int64_t n_panels(const ns_digits *c) { return (c->n + NS_LANES - 1) / NS_LANES; }
-
 static double panel_ns(const ns_digits *c) { return 4.0 * NS_LANES * (double)c->h; }
 
 int32_t ns_sketch_terms(const ns_digits *digits, const float *z, double *terms, int32_t threads) {
     if (!is_basis(digits) || threads < 1) return NS_E_ARGUMENT;
     encoding e = {.digits = digits, .z = z, .terms = terms};
-    return ns_parallel(terms_item, &e, n_panels(digits), panel_ns(digits), threads);
+    return ns_parallel(terms_item, &e, ns_panels(digits->n), panel_ns(digits), threads);
 }
 
 static void digits_item(void *context, int64_t panel) {
     const encoding *e = context;
     const ns_digits *c = e->digits;
-    uint8_t *left = e->left + panel * c->groups * PANEL_STEP;
-    int8_t *right = e->right + panel * c->groups * PANEL_STEP;
-    memset(left, 0, (size_t)(c->groups * PANEL_STEP)), memset(right, 0, (size_t)(c->groups * PANEL_STEP));
+    uint8_t *left = e->left + panel * c->groups * NS_STEP;
+    int8_t *right = e->right + panel * c->groups * NS_STEP;
+    memset(left, 0, (size_t)(c->groups * NS_STEP)), memset(right, 0, (size_t)(c->groups * NS_STEP));
     for (int64_t v = 0; v < NS_LANES; v++) {
         const int64_t position = panel * NS_LANES + v;
         int32_t sum = 0;
@@ -84,7 +78,7 @@ static void digits_item(void *context, int64_t panel) {
             const double *terms = e->terms + e->order[position] * 2 * NS_N_TERMS;
             int64_t place = 0;
             for (; place < c->h; place++) {
-                const int64_t at = place / NS_GROUP * PANEL_STEP + v * NS_GROUP + place % NS_GROUP;
+                const int64_t at = place / NS_GROUP * NS_STEP + v * NS_GROUP + place % NS_GROUP;
                 const int32_t b = digit(z[place], 1.0 / c->right_unit, NS_MOST_RIGHT);
                 left[at] = (uint8_t)(digit(z[place], 1.0 / c->left_unit, NS_MOST_LEFT) + NS_MOST_LEFT);
                 right[at] = (int8_t)b;
@@ -92,7 +86,7 @@ static void digits_item(void *context, int64_t panel) {
             }
             for (int t = 0; t < NS_N_TERMS; t++)
                 for (int64_t copy = 0; copy < c->copies[t]; copy++, place++) {
-                    const int64_t at = place / NS_GROUP * PANEL_STEP + v * NS_GROUP + place % NS_GROUP;
+                    const int64_t at = place / NS_GROUP * NS_STEP + v * NS_GROUP + place % NS_GROUP;
                     left[at] = (uint8_t)ceil(terms[t] / c->left_steps[t]);
                     right[at] = (int8_t)ceil(terms[NS_N_TERMS + t] / c->right_steps[t]);
                 }
@@ -108,5 +102,5 @@ int32_t ns_sketch_digits(const ns_digits *digits, const float *z, const double *
     for (int t = 0; t < NS_N_TERMS; t++) width += digits->copies[t];
     if (width > NS_GROUP * digits->groups) return NS_E_ARGUMENT;
     encoding e = {digits, z, (double *)terms, order, left, right, offsets};
-    return ns_parallel(digits_item, &e, n_panels(digits), panel_ns(digits), threads);
+    return ns_parallel(digits_item, &e, ns_panels(digits->n), panel_ns(digits), threads);
 }

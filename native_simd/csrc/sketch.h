@@ -7,6 +7,7 @@
 #include "internal.h"
 
 enum { NS_GROUP = 4 };       /* bytes of a vector that lie together: one step of a kernel */
+enum { NS_STEP = NS_LANES * NS_GROUP }; /* bytes of a panel that a step reads */
 enum { NS_MOST_LEFT = 63 };  /* left digits, stored with this added: the sum of two products fits into 16 bits */
 enum { NS_MOST_RIGHT = 127 };
 

@@ -6,7 +6,7 @@
 #pragma GCC target("avx2,fma")
 #include <immintrin.h>
 
-enum { ROWS = 4, PANEL_STEP = NS_LANES * NS_GROUP };
+enum { ROWS = 4 };
 
 static inline __attribute__((always_inline)) __m256i load(const void *p) { return _mm256_loadu_si256(p); }
 
@@ -23,11 +23,11 @@ static inline __attribute__((always_inline)) uint64_t micro(const uint8_t *x, co
 #pragma GCC unroll 4
     for (int r = 0; r < ROWS; r++) acc[r][0] = load(offsets), acc[r][1] = load(offsets + 8);
     for (int64_t g = 0; g < groups; g++) {
-        const __m256i low = load(y + g * PANEL_STEP), high = load(y + g * PANEL_STEP + PANEL_STEP / 2);
+        const __m256i low = load(y + g * NS_STEP), high = load(y + g * NS_STEP + NS_STEP / 2);
 #pragma GCC unroll 4
         for (int r = 0; r < ROWS; r++) {
             int32_t group;
-            __builtin_memcpy(&group, x + g * PANEL_STEP + r * NS_GROUP, sizeof group);
+            __builtin_memcpy(&group, x + g * NS_STEP + r * NS_GROUP, sizeof group);
             const __m256i a = _mm256_set1_epi32(group);
             acc[r][0] = _mm256_add_epi32(acc[r][0], _mm256_madd_epi16(_mm256_maddubs_epi16(a, low), ones));
             acc[r][1] = _mm256_add_epi32(acc[r][1], _mm256_madd_epi16(_mm256_maddubs_epi16(a, high), ones));
@@ -46,7 +46,7 @@ static inline __attribute__((always_inline)) uint64_t micro(const uint8_t *x, co
 
 static int64_t sift(const uint8_t *left, const int8_t *right, int64_t groups, const int64_t *n_panels,
                     const ns_sift_levels *levels, int32_t *found) {
-    const int64_t panel = groups * PANEL_STEP;
+    const int64_t panel = groups * NS_STEP;
     int64_t count = 0;
     for (int64_t j = 0; j < n_panels[1] * NS_LANES; j += NS_LANES)
         for (int64_t i = 0; i < n_panels[0] * NS_LANES; i += ROWS) {

@@ -6,7 +6,7 @@
 #pragma GCC target("avx512f,avx512vnni")
 #include <immintrin.h>
 
-enum { ROWS = 8, PANEL_STEP = NS_LANES * NS_GROUP };
+enum { ROWS = 8 };
 
 /* `panels` (1 or 2) of columns; hits[r]: bit c is column c of row r. Returns whether there are any. */
 static inline __attribute__((always_inline)) uint32_t micro(const uint8_t *x, const int8_t *y, int64_t groups,
@@ -21,11 +21,11 @@ static inline __attribute__((always_inline)) uint32_t micro(const uint8_t *x, co
     for (int64_t g = 0; g < groups; g++) {
         __m512i b[2];
 #pragma GCC unroll 2
-        for (int p = 0; p < panels; p++) b[p] = _mm512_loadu_si512(y + (p * groups + g) * PANEL_STEP);
+        for (int p = 0; p < panels; p++) b[p] = _mm512_loadu_si512(y + (p * groups + g) * NS_STEP);
 #pragma GCC unroll 8
         for (int r = 0; r < ROWS; r++) {
             int32_t group;
-            __builtin_memcpy(&group, x + g * PANEL_STEP + r * NS_GROUP, sizeof group);
+            __builtin_memcpy(&group, x + g * NS_STEP + r * NS_GROUP, sizeof group);
             const __m512i a = _mm512_set1_epi32(group);
 #pragma GCC unroll 2
             for (int p = 0; p < panels; p++) acc[r][p] = _mm512_dpbusd_epi32(acc[r][p], a, b[p]);
@@ -47,7 +47,7 @@ static inline __attribute__((always_inline)) uint32_t micro(const uint8_t *x, co
 
 static int64_t sift(const uint8_t *left, const int8_t *right, int64_t groups, const int64_t *n_panels,
                     const ns_sift_levels *levels, int32_t *found) {
-    const int64_t panel = groups * PANEL_STEP;
+    const int64_t panel = groups * NS_STEP;
     int64_t count = 0;
     for (int64_t q = 0; q < n_panels[1]; q += 2) {
         const int64_t j = q * NS_LANES;

@@ -9,10 +9,6 @@
 
 #include "sketch.h"
 
-static int64_t least(int64_t x, int64_t y) { return x < y ? x : y; }
-
-enum { PANEL_STEP = NS_LANES * NS_GROUP, MOST_THREADS = 256 };
-
 /* rows[positions[v]] = vector v of the panels. */
 typedef struct {
     const float *panels;
@@ -25,10 +21,10 @@ enum { BLOCK = 64 }; /* dimensions, as in pack.c */
 
 static void unpack_panel(void *context, int64_t panel) {
     const unpacking *u = context;
-    const int64_t first = panel * NS_LANES, lanes = least(NS_LANES, u->n - first);
+    const int64_t first = panel * NS_LANES, lanes = ns_least(NS_LANES, u->n - first);
     float block[NS_LANES * BLOCK];
     for (int64_t k = 0; k < u->d; k += BLOCK) {
-        const int64_t width = least(BLOCK, u->d - k);
+        const int64_t width = ns_least(BLOCK, u->d - k);
         ns_transpose(u->panels + first * u->d + k * NS_LANES, NS_LANES, width, lanes, block, BLOCK);
         for (int64_t v = 0; v < lanes; v++)
             memcpy(u->rows + u->positions[first + v] * u->d + k, block + v * BLOCK, sizeof(float) * (size_t)width);
@@ -38,7 +34,7 @@ static void unpack_panel(void *context, int64_t panel) {
 int32_t ns_unpack(const float *panels, int64_t n, int64_t d, const int64_t *positions, float *rows, int32_t threads) {
     if (n < 0 || d < 1 || threads < 1) return NS_E_ARGUMENT;
     unpacking u = {panels, n, d, positions, rows};
-    return ns_parallel(unpack_panel, &u, (n + NS_LANES - 1) / NS_LANES, 0.5 * NS_LANES * (double)d, threads);
+    return ns_parallel(unpack_panel, &u, ns_panels(n), 0.5 * NS_LANES * (double)d, threads);
 }
 
 /* A tile's pairs that may enter a list: places i * NS_TILE_ROWS + j, and the cosines. */
@@ -85,7 +81,7 @@ typedef struct {
 static uint64_t *list_at(const pass *p, int64_t position) { return p->lists + p->sketch->order[position] * p->width; }
 
 static void read_block(const pass *p, int64_t number, block *b) {
-    b->number = number, b->first = number * NS_TILE_ROWS, b->n = least(NS_TILE_ROWS, p->sketch->n - b->first);
+    b->number = number, b->first = number * NS_TILE_ROWS, b->n = ns_least(NS_TILE_ROWS, p->sketch->n - b->first);
     pthread_mutex_lock(&p->locks[number]);
     for (int64_t i = 0; i < b->n; i++) b->entries[i] = ns_least_listed(list_at(p, b->first + i), p->width);
     pthread_mutex_unlock(&p->locks[number]);
@@ -103,8 +99,8 @@ static int is_pair(const block *a, const block *b, int64_t i, int64_t j) {
 
 static void sift(const pass *p, const block *a, const block *b, survivors *s) {
     const ns_sketch *digits = p->sketch;
-    const int64_t panel = digits->groups * PANEL_STEP;
-    const int64_t n_panels[2] = {(a->n + NS_LANES - 1) / NS_LANES, (b->n + NS_LANES - 1) / NS_LANES};
+    const int64_t panel = digits->groups * NS_STEP;
+    const int64_t n_panels[2] = {ns_panels(a->n), ns_panels(b->n)};
     ns_sift_levels levels;
     for (int64_t i = 0; i < n_panels[0] * NS_LANES; i++)
         levels.rows[i] = i < a->n ? threshold(p, a->entries[i]) : INT32_MAX;
@@ -140,16 +136,16 @@ static void compute(const pass *p, const block *a, const block *b, survivors *s)
     for (int64_t f = 0; f < s->n; f += NS_CHAINS_AT_A_TIME) {
         int32_t places[NS_CHAINS_AT_A_TIME];
         float cosines[NS_CHAINS_AT_A_TIME];
-        for (int64_t c = 0; c < NS_CHAINS_AT_A_TIME; c++) places[c] = s->places[least(f + c, s->n - 1)];
+        for (int64_t c = 0; c < NS_CHAINS_AT_A_TIME; c++) places[c] = s->places[ns_least(f + c, s->n - 1)];
         p->sketch_kernels->chains(row_of(p, a, 0), row_of(p, b, 0), p->d, places, cosines);
         ns_finish(NS_COSINE, cosines, 1, NS_CHAINS_AT_A_TIME);
-        memcpy(s->cosines + f, cosines, sizeof(float) * (size_t)least(NS_CHAINS_AT_A_TIME, s->n - f));
+        memcpy(s->cosines + f, cosines, sizeof(float) * (size_t)ns_least(NS_CHAINS_AT_A_TIME, s->n - f));
     }
 }
 
 static void pack_block(const pass *p, const block *b, float *panels) {
     for (int64_t i = 0; i < b->n; i += NS_LANES) {
-        const int64_t lanes = least(NS_LANES, b->n - i);
+        const int64_t lanes = ns_least(NS_LANES, b->n - i);
         if (lanes < NS_LANES) memset(panels + i * p->d, 0, sizeof(float) * (size_t)(NS_LANES * p->d));
         p->kernels->transpose(row_of(p, b, i), p->d, lanes, p->d, panels + i * p->d, NS_LANES);
     }
@@ -215,7 +211,7 @@ int32_t ns_neighbours_sketched(int32_t isa, const ns_sketch *sketch, const float
         !(sketch->unit >= 0x1p-28) || d < 1 || d > NS_MOST_DIMENSIONS || width < 1 || threads < 1 || first_tile < 0 ||
         n_tiles < 0 || first_tile + n_tiles > all)
         return NS_E_ARGUMENT;
-    if (threads > MOST_THREADS) threads = MOST_THREADS;
+    if (threads > NS_MOST_THREADS) threads = NS_MOST_THREADS;
     pthread_mutex_t *locks = malloc(sizeof *locks * (size_t)(n_blocks + 1));
     desk *desks = aligned_alloc(64, sizeof *desks * (size_t)threads);
     float *panels = aligned_alloc(64, sizeof(float) * 2 * NS_TILE_ROWS * (size_t)(d * threads));

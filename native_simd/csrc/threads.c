@@ -16,7 +16,7 @@
 #define NS_WORTH_NS 500000 /* work of a thread: where its CPU has other work, all wait for its last item */
 #endif
 
-enum { MAX_THREADS = 256, STACK_BYTES = 1 << 20 };
+enum { STACK_BYTES = 1 << 20 };
 
 typedef struct {
     void (*body)(void *, int64_t);
@@ -76,12 +76,12 @@ static int start(pthread_t *thread, pthread_attr_t *attributes, team *t, places 
 
 int32_t ns_parallel(void (*body)(void *, int64_t), void *context, int64_t n_items, double item_ns, int32_t threads) {
     team t = {.body = body, .context = context, .n_items = n_items};
-    pthread_t others[MAX_THREADS];
+    pthread_t others[NS_MOST_THREADS];
     int32_t started = 0, status = NS_OK;
     const double worth = (double)n_items * item_ns / NS_WORTH_NS;
     if (threads > worth) threads = (int32_t)worth;
     if (threads > n_items) threads = (int32_t)n_items;
-    if (threads > MAX_THREADS) threads = MAX_THREADS;
+    if (threads > NS_MOST_THREADS) threads = NS_MOST_THREADS;
     if (threads > 1) {
         pthread_attr_t attributes;
         if (pthread_attr_init(&attributes)) return NS_E_MEMORY;
