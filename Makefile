@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := $(wildcard native_simd/csrc/*) native_simd/_build.py setup.py pyproject.toml
 
-.PHONY: demo test lint unit native ray bench bench-check bench-baseline cachegrind counters flamegraph test-neon test-numa mutants sanitize clean
+.PHONY: demo test lint unit native ray bench bench-check bench-baseline cachegrind counters flamegraph test-neon test-numa mutants kills sanitize clean
 
 demo: $(VENV)/.installed-plot
 	$(BIN)/cluster-engine consolidate --input demo/episodes.parquet --store out/demo
@@ -75,6 +75,10 @@ test-numa: $(VENV)/.installed-test
 # The tests of damaged files and requests take a sample; this takes ten thousand of each.
 mutants: $(VENV)/.installed-test
 	CLUSTER_ENGINE_MUTANTS=10000 $(BIN)/python -m pytest -s tests/unit/test_data_mutation.py tests/unit/test_serving_mutation.py
+
+# The tests kill 20 actors of a service; this kills 200.
+kills: $(VENV)/.installed-test
+	CLUSTER_ENGINE_KILLS=200 $(BIN)/python -m pytest tests/ray/test_service.py -k killed
 
 sanitize: $(VENV)/.installed-test
 	tests/native/sanitize_tests.sh $(BIN)/python
