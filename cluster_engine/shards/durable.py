@@ -221,12 +221,12 @@ class DurableShards:
         assert self._state.names is not None  # noqa: S101 - the caller has asked `is_string_ids`
         return self._state.names.of(episodes)
 
-    def search(self, vectors: ArrayLike, k: int) -> Neighbours:
+    def search(self, vectors: ArrayLike, k: int, *, exact: bool) -> Neighbours:
         """Return the concepts of these shards nearest to each vector; see `ConceptStore.search`."""
         if self._state.centroids is None:
             shape = len(np.asarray(vectors)), 0
             return Neighbours(np.empty(shape, np.int64), np.empty(shape, np.float32))
-        return self._state.centroids.search(vectors, k)
+        return self._state.centroids.search(vectors, k, exact=exact)
 
     def capture(self, committed: Committed) -> pa.Table:
         """Begin a segment, and return the bindings at its beginning: what is to become a version.

@@ -163,9 +163,9 @@ class IndexActor:
         found = self._shards.shard.bindings()
         return found, self._shards.names(found[1]) if self._shards.is_string_ids else None
 
-    def search(self, vectors: NDArray[np.generic], k: int) -> Neighbours:
+    def search(self, vectors: NDArray[np.generic], k: int, exact: bool) -> Neighbours:  # noqa: FBT001 - Ray's own call
         """Return the nearest concepts here."""
-        return self._shards.search(vectors, k)
+        return self._shards.search(vectors, k, exact=exact)
 
     def capture(self, committed: Committed) -> pa.Table:
         """Begin a segment of the log with what is to become a version, and return it."""

@@ -306,10 +306,14 @@ class BindingService:
         names = {number: name for columns, ids in found for number, name in zip(columns[1].tolist(), ids, strict=True)}
         return concepts, [names[number] for number in episodes.tolist()], strengths
 
-    def search(self, vectors: ArrayLike, k: int = 10) -> Neighbours:
-        """Return the concepts whose centroids are nearest to each vector by cosine; see `ConceptStore.search`."""
+    def search(self, vectors: ArrayLike, k: int = 10, *, exact: bool = False) -> Neighbours:
+        """Return the concepts whose centroids are nearest to each vector by cosine; see `ConceptStore.search`.
+
+        An actor with many concepts looks at those of the nearest centres, unless ``exact``: then the answer is the
+        same for any number of actors. Centroids are those of the version that the actors started from.
+        """
         queries = ray.put(np.asarray(vectors))
-        return merge_neighbours(_get([handle.search.remote(queries, k) for handle in self._handles]), k)
+        return merge_neighbours(_get([handle.search.remote(queries, k, exact) for handle in self._handles]), k)
 
     def statistics(self) -> dict[str, Any]:
         """Return counts and sizes in all, and of each actor under ``actors``."""
