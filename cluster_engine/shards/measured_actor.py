@@ -83,10 +83,10 @@ class MeasuredIndexActor(IndexActor):
         with self._measured("concepts_of", 1):
             return super().concepts_of(episode, k, min_strength)
 
-    def search(self, vectors: NDArray[np.generic], k: int) -> Neighbours:
+    def search(self, vectors: NDArray[np.generic], k: int, exact: bool) -> Neighbours:  # noqa: FBT001 - Ray's own call
         """As `IndexActor.search`."""
         with self._measured("search", len(vectors)):
-            return super().search(vectors, k)
+            return super().search(vectors, k, exact)
 
     @contextmanager
     def _measured(self, operation: str, n_rows: int) -> Iterator[None]:
