@@ -11,6 +11,7 @@ from cluster_engine.errors import (
     InputError,
     PassError,
     PlacementError,
+    ServiceError,
     StoreError,
 )
 from native_simd import IsaUnavailableError
@@ -38,7 +39,7 @@ class ExitCode(IntEnum):
     """The store cannot be read or written, or another writer was first."""
 
     CLUSTER = 6
-    """Ray cannot be reached or refuses this client, its actors cannot finish, or a NUMA node cannot be bound."""
+    """Ray cannot be reached or refuses this client, or actors cannot start, finish or be bound to a NUMA node."""
 
     INTERRUPTED = 130
     """Ctrl-C."""
@@ -55,6 +56,7 @@ _CODES: dict[type[Exception], ExitCode] = {
     StoreError: ExitCode.STORE,
     ClusterConnectionError: ExitCode.CLUSTER,
     PassError: ExitCode.CLUSTER,
+    ServiceError: ExitCode.CLUSTER,
     PlacementError: ExitCode.CLUSTER,
 }
 
