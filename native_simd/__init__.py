@@ -17,7 +17,8 @@ from native_simd.agglomeration import (  # after the path
     ClusterPanels,
     rank_clusters,
 )
-from native_simd.binding_index import BindingIndex, BindingLists, ChangeKind, ConceptStates, IndexStatistics
+from native_simd.binding_answers import UNITS, Activations, BindingLists, ConceptStates, IndexStatistics, Spread
+from native_simd.binding_index import BindingIndex, ChangeKind
 from native_simd.bindings import FanLaw, decay, decay_half_life, fan_effect
 from native_simd.cells import Cells, divide, search_cells
 from native_simd.chain import ChainCounters, Method, NearestNeighbourChain
@@ -40,10 +41,13 @@ from native_simd.ranking import empty_lists, merge_lists, renumber
 from native_simd.search import batch_similarity, top_k
 from native_simd.sketch import Coordinates, Sketch, project, sketch
 from native_simd.sketched import SketchedPass
+from native_simd.spreading import SpreadLaw
 
 __all__ = [
     "LANES",
     "TILE_ROWS",
+    "UNITS",
+    "Activations",
     "Agglomeration",
     "AgglomerationCounters",
     "BindingIndex",
@@ -69,6 +73,8 @@ __all__ = [
     "Sigmoid",
     "Sketch",
     "SketchedPass",
+    "Spread",
+    "SpreadLaw",
     "Temporal",
     "active_isa",
     "available_isas",

@@ -6,16 +6,18 @@ an id stands for and when anything should decay.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
 from native_simd.arguments import require_integer, require_real, require_threads
 from native_simd.arrays import check_status, require_contiguous
+from native_simd.binding_answers import BindingLists, ConceptStates, IndexStatistics, Spread
+from native_simd.binding_arguments import is_applied, require_column, require_int64
 from native_simd.index_memory import IndexMemory
 from native_simd.isa import active_code, ffi, lib
 from native_simd.packing import RowError
+from native_simd.spreading import SpreadLaw, spread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,68 +37,6 @@ _CHANGES = {
 _INT64 = np.iinfo(np.int64)
 _LARGEST_DT = 2.0**127
 _LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
-
-
-@dataclass(frozen=True, slots=True)
-class ConceptStates:
-    """What is known of concepts, in the order asked for; all of shape (n,).
-
-    Attributes
-    ----------
-    fan_out : ndarray of int64
-        Number of bindings; 0 if the concept is not here.
-    last_activation : ndarray of int64
-        Latest time of activation; the least int64 if there was none.
-    n_activations : ndarray of int64
-    version : ndarray of int64
-        Goes up with every binding that the concept gains or loses.
-    """
-
-    fan_out: Int64Array
-    last_activation: Int64Array
-    n_activations: Int64Array
-    version: Int64Array
-
-
-@dataclass(frozen=True, slots=True)
-class BindingLists:
-    """Bindings of several concepts, or of several episodes, laid end to end.
-
-    Attributes
-    ----------
-    offsets : ndarray of int64, shape (n + 1,)
-        Those of name i are ``offsets[i]:offsets[i + 1]``.
-    ids : ndarray of int64
-        Of the other side; strongest first, then smaller ids.
-    strengths : ndarray of float32
-    """
-
-    offsets: Int64Array
-    ids: Int64Array
-    strengths: Float32Array
-
-
-@dataclass(frozen=True, slots=True)
-class IndexStatistics:
-    """Sizes of an index.
-
-    Attributes
-    ----------
-    n_bindings, n_concepts : int
-    n_bytes : int
-        Memory allocated, the scratch memory of the last batch included.
-    largest_fan_out : int
-    n_operations : int
-        Operations remembered.
-    bindings_by_shard : tuple of int
-    """
-
-    n_bindings: int
-    n_concepts: int
-    n_bytes: int
-    largest_fan_out: int
-    n_operations: int
-    bindings_by_shard: tuple[int, ...]
 
 
 class BindingIndex:
@@ -245,13 +185,13 @@ class BindingIndex:
         bad_row = ffi.new("int64_t *")
         status = lib.ns_index_activate(
             self._handle,
-            _require_int64(op_id, "op_id"),
+            require_int64(op_id, "op_id"),
             ffi.from_buffer("int64_t[]", concepts),
             len(concepts),
-            _require_int64(at, "at"),
+            require_int64(at, "at"),
             bad_row,
         )
-        return _is_applied(status, bad_row, concepts)
+        return is_applied(status, bad_row, concepts)
 
     def decay(self, half_lives: float, op_id: int, *, threads: int = 1) -> bool:
         """Multiply every strength by ``2**-half_lives``, at least 0, with an error of at most 2.6e-7 of the result.
@@ -262,9 +202,9 @@ class BindingIndex:
         if not count >= 0:
             raise ValueError(f"half_lives must be at least 0, got {half_lives!r}")
         status = lib.ns_index_decay(
-            self._handle, active_code(), _require_int64(op_id, "op_id"), count, require_threads(threads)
+            self._handle, active_code(), require_int64(op_id, "op_id"), count, require_threads(threads)
         )
-        return _is_applied(status)
+        return is_applied(status)
 
     def decay_concepts(self, concept_ids: Int64Array, rates: Float32Array, dt: float, op_id: int) -> bool:
         """Multiply the strengths of each concept by ``exp(-rate * dt)``.
@@ -280,7 +220,7 @@ class BindingIndex:
         op_id : int
         """
         concepts = require_contiguous(concept_ids, np.int64, "concept_ids")
-        speeds = _require_column(rates, "rates", len(concepts))
+        speeds = require_column(rates, "rates", len(concepts))
         time = require_real(dt, "dt")
         if not 0 <= time <= _LARGEST_DT:
             raise ValueError(f"dt must be between 0 and 2**127, got {dt!r}")
@@ -288,7 +228,7 @@ class BindingIndex:
         status = lib.ns_index_decay_concepts(
             self._handle,
             active_code(),
-            _require_int64(op_id, "op_id"),
+            require_int64(op_id, "op_id"),
             ffi.from_buffer("int64_t[]", concepts),
             ffi.from_buffer("float[]", speeds),
             len(concepts),
@@ -298,7 +238,7 @@ class BindingIndex:
         if status == lib.NS_E_ROW:
             row = int(bad_row[0])
             raise RowError(row, f"rate {speeds[row]} is not at least 0")
-        return _is_applied(status, bad_row, concepts)
+        return is_applied(status, bad_row, concepts)
 
     def forget(self, below: float, op_id: int, *, keep: int = 1, threads: int = 1) -> int | None:
         """Remove the bindings weaker than ``below``, but never an episode: its strongest ``keep`` bindings stay.
@@ -327,9 +267,9 @@ class BindingIndex:
         n_kept = min(require_integer(keep, "keep", least=1), _INT64.max)
         n_forgotten = ffi.new("int64_t *")
         status = lib.ns_index_forget(
-            self._handle, _require_int64(op_id, "op_id"), limit, n_kept, n_forgotten, require_threads(threads)
+            self._handle, require_int64(op_id, "op_id"), limit, n_kept, n_forgotten, require_threads(threads)
         )
-        return int(n_forgotten[0]) if _is_applied(status) else None
+        return int(n_forgotten[0]) if is_applied(status) else None
 
     def fan_out(self, concept_ids: Int64Array, *, threads: int = 1) -> Int64Array:
         """Return the number of bindings of each concept, shape (n,); 0 for one that is not here."""
@@ -346,6 +286,68 @@ class BindingIndex:
     def concepts_of(self, episode_ids: Int64Array) -> BindingLists:
         """Return the concepts of each episode, of one moment; none for one that is not here."""
         return self._lists(1, require_contiguous(episode_ids, np.int64, "episode_ids"))
+
+    def spread(
+        self,
+        episode_ids: Int64Array,
+        episode_units: Int64Array,
+        concept_ids: Int64Array,
+        concept_units: Int64Array,
+        *,
+        steps: int,
+        law: SpreadLaw = "sqrt",
+        half_lives: float = 0.0,
+        cutoff_units: int = 0,
+        k: int | None = None,
+        threads: int = 1,
+    ) -> Spread:
+        """Spread activation from cues over the bindings: episode -> concept -> episode, step after step.
+
+        Parameters
+        ----------
+        episode_ids, concept_ids : ndarray of int64, shapes (n,) and (m,)
+            Cues, none twice. One that is not here reaches nothing, and is no error.
+        episode_units, concept_units : ndarray of int64, shapes (n,) and (m,)
+            What each cue starts with, at least 0, in units of 2**-32.
+        steps : int
+            1 to 256.
+        law : {"sqrt", "linear", "log", "none"}
+            What a concept passes on is divided by ``sqrt(f)``, ``f`` or ``1 + ln f`` of its fan-out f (as
+            :func:`native_simd.fan_effect`), or by 1.
+        half_lives : float
+            Of activation in a step, at least 0: what a concept passes on is multiplied by ``2**-half_lives``, with the
+            factor of :meth:`decay`.
+        cutoff_units : int
+            What a node has received in a step, or a cue, is passed on if it is at least this, 0 to 2**62; if it is
+            less, it still counts for its own node.
+        k : int, optional
+            The best so many of each side; default, all.
+        threads : int
+            They pay from some 500,000 bindings a step on; more than 8 are as 8.
+
+        Returns
+        -------
+        Spread
+            Whatever was reached, with the sum of what it received in all steps. Cues do not count for themselves, only
+            what comes back to them does.
+
+        Raises
+        ------
+        TypeError, RowError
+            An array has another type or shape; a cue is negative, or occurs twice.
+        ValueError
+            A parameter is out of range, or all that is passed on would be 2**62 units (2**30) or more in sum.
+        MemoryError
+
+        Notes
+        -----
+        The same bytes for any number of shards and threads, on every instruction set: ``README.md``, "Spreading
+        activation", defines each rounding and bounds the error. O(bindings that are passed over), at most all in each
+        step; the first spread that meets a binding numbers its episode, some 15 ns. One spread at a time, of one
+        moment.
+        """
+        cues = (episode_ids, episode_units), (concept_ids, concept_units)
+        return spread(self._handle, *cues, steps, law, half_lives, cutoff_units, k, threads)
 
     def bindings(self, *, threads: int = 1) -> tuple[Int64Array, Int64Array, Float32Array]:
         """Return (concept ids, episode ids, strengths) of all bindings, by (concept, episode), of one moment."""
@@ -433,7 +435,7 @@ class BindingIndex:
         episodes = require_contiguous(pairs[1], np.int64, "episode_ids")
         if episodes.shape != concepts.shape:
             raise TypeError(f"episode_ids must have the shape of concept_ids, {concepts.shape}, got {episodes.shape}")
-        values = None if named_values is None else _require_column(named_values[1], named_values[0], len(concepts))
+        values = None if named_values is None else require_column(named_values[1], named_values[0], len(concepts))
         bad_row = ffi.new("int64_t *")
         batch = (
             ffi.from_buffer("int64_t[]", concepts),
@@ -446,12 +448,12 @@ class BindingIndex:
         if op_id is None:
             status = lib.ns_index_verify_change(self._handle, kind, *batch)
         else:
-            status = lib.ns_index_change(self._handle, kind, _require_int64(op_id, "op_id"), *batch)
+            status = lib.ns_index_change(self._handle, kind, require_int64(op_id, "op_id"), *batch)
         if status == lib.NS_E_ROW and values is not None:
             row = int(bad_row[0])
             what, allowed = ("amount", "[-1, 1]") if kind == lib.NS_ADD_STRENGTHS else ("strength", "[0, 1]")
             raise RowError(row, f"{what} {values[row]} is outside {allowed}")
-        return _is_applied(status, bad_row, concepts, episodes)
+        return is_applied(status, bad_row, concepts, episodes)
 
     def _look_up(self, concept_ids: Int64Array, n_columns: int, threads: int) -> list[Int64Array]:
         concepts = require_contiguous(concept_ids, np.int64, "concept_ids")
@@ -487,30 +489,3 @@ class BindingIndex:
             if n <= capacity:
                 return BindingLists(offsets, ids[:n], strengths[:n])
             capacity = n
-
-
-def _is_applied(status: int, bad_row: Any = None, *columns: Int64Array) -> bool:  # noqa: ANN401 - a cffi pointer
-    """Return whether a mutation was applied now; raise what refused it, naming the ids of its row."""
-    if status in (lib.NS_E_TWICE, lib.NS_E_UNKNOWN):
-        row = int(bad_row[0])
-        ids = [int(column[row]) for column in columns]
-        what = f"concept {ids[0]}" if len(ids) == 1 else f"binding ({ids[0]}, {ids[1]})"
-        raise RowError(row, f"{what} {'occurs twice' if status == lib.NS_E_TWICE else 'is not here'}")
-    if status == lib.NS_REPEATED:
-        return False
-    check_status(status)
-    return True
-
-
-def _require_int64(value: object, name: str) -> int:
-    number = require_integer(value, name)
-    if not _INT64.min <= number <= _INT64.max:
-        raise ValueError(f"{name} must fit into 64 bits, got {number}")
-    return number
-
-
-def _require_column(values: object, name: str, n: int) -> Float32Array:
-    column = require_contiguous(values, np.float32, name)
-    if len(column) != n:
-        raise TypeError(f"{name} must have the shape of concept_ids, ({n},), got {column.shape}")
-    return column

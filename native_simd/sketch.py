@@ -89,7 +89,7 @@ def project(packed: PackedVectors, basis: Float32Array, threads: int = 1) -> Coo
         An argument does not fit; or the rows of the basis are far from orthonormal.
     """
     require_unit("cosine", require_packed(packed, "packed"))
-    rows = require_vectors(basis, "basis")
+    rows = np.asarray(require_vectors(basis, "basis"))  # of a masked array, all that it holds
     if not 1 <= len(rows) <= min(packed.d, _MOST_COORDINATES) or rows.shape[1] != packed.d:
         raise ValueError(
             f"basis must have 1 to {min(packed.d, _MOST_COORDINATES)} rows of the {packed.d} dimensions that packed "

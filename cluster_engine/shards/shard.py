@@ -13,8 +13,11 @@ import numpy as np
 import native_simd
 from cluster_engine.shards.memory import PlacedMemory
 from cluster_engine.shards.placement import UNPLACED
+from cluster_engine.shards.spread import Cues, SpreadRule, cues_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import ArrayLike, NDArray
 
     from cluster_engine.shards.memory import MemoryReport
@@ -226,6 +229,54 @@ class BindingShard:
         """Return (concept ids, strengths) of an episode, strongest first, then by id."""
         found = self._index.concepts_of(require_ids([episode_id], "episode_id"))
         return found.ids, found.strengths
+
+    def spread(
+        self,
+        episode_cues: Mapping[int, float],
+        concept_cues: Mapping[int, float] | None = None,
+        *,
+        steps: int = 3,
+        rule: SpreadRule | None = None,
+        k: int | None = None,
+    ) -> native_simd.Spread:
+        """Return what activating episodes and concepts activates next: episode -> concept -> episode, `steps` times.
+
+        Parameters
+        ----------
+        episode_cues, concept_cues : mapping of int to float
+            Activations by id, in [0, 2**30), rounded to 2**-32. What is not here reaches nothing.
+        steps : int
+            1 to 256.
+        rule : SpreadRule, optional
+            How activation is passed on; default, divided by the root of the fan-out, without decay or cutoff.
+        k : int, optional
+            The best so many of each side; default, all.
+
+        Returns
+        -------
+        Spread
+            Concepts and episodes by what has reached them, strongest first, then by id. Cues do not count for
+            themselves (:meth:`native_simd.BindingIndex.spread`).
+        """
+        return self._spread(cues_of(episode_cues, concept_cues or {}), rule or SpreadRule(), steps, k)
+
+    def spread_step(self, cues: Cues, rule: SpreadRule) -> native_simd.Spread:
+        """Take one step over the bindings of this shard alone, for :func:`cluster_engine.shards.spread.spread_over`."""
+        return self._spread(cues, rule, 1, None)
+
+    def _spread(self, cues: Cues, rule: SpreadRule, steps: int, k: int | None) -> native_simd.Spread:
+        return self._index.spread(
+            cues.episodes.ids,
+            cues.episodes.units,
+            cues.concepts.ids,
+            cues.concepts.units,
+            steps=steps,
+            law=rule.fan_law,
+            half_lives=rule.half_lives,
+            cutoff_units=rule.cutoff_units,
+            k=k,
+            threads=self._threads,
+        )
 
     def bindings(self) -> Columns:
         """Return (concept ids, episode ids, strengths) of all bindings, by (concept, episode), of one moment."""

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bindings_index.h"
+#include "bindings_index_spread.h"
 
 enum { LEAST_OPERATIONS = 16, MOST_SPARE_BYTES = 1 << 26 };
 
@@ -17,6 +17,7 @@ ns_index *ns_index_create(int32_t n_shards) {
     index->occupied = calloc(LEAST_OPERATIONS, 1);
     index->operation_mask = LEAST_OPERATIONS - 1;
     index->shard_bits = __builtin_ctz((unsigned)n_shards);
+    pthread_mutex_init(&index->spread_lock, NULL);
     pthread_mutex_init(&index->lock, NULL);
     int32_t status = index->origins && index->shards && index->operations && index->occupied ? NS_OK : NS_E_MEMORY;
     pthread_rwlockattr_t attributes;
@@ -39,6 +40,8 @@ void ns_index_destroy(ns_index *index) {
         ns_shard_destroy(&index->shards[s]);
         pthread_rwlock_destroy(&index->shards[s].lock);
     }
+    ns_activations_destroy(index->activations);
+    pthread_mutex_destroy(&index->spread_lock);
     pthread_mutex_destroy(&index->lock);
     ns_index_free(index->spare.memory, index->spare.n_bytes);
     ns_index_free(index->origins, NS_MOST_NODES * (int64_t)sizeof *index->origins);
@@ -48,8 +51,12 @@ void ns_index_destroy(ns_index *index) {
 void ns_index_lock(ns_index *index, const uint8_t *touched, int32_t write) {
     for (int32_t s = 0; s < index->n_shards; s++) {
         if (touched && !touched[s]) continue;
-        if (write) pthread_rwlock_wrlock(&index->shards[s].lock);
-        else pthread_rwlock_rdlock(&index->shards[s].lock);
+        if (write) {
+            pthread_rwlock_wrlock(&index->shards[s].lock);
+            index->shards[s].n_writes++;
+        } else {
+            pthread_rwlock_rdlock(&index->shards[s].lock);
+        }
     }
 }
 
@@ -149,11 +156,26 @@ int64_t ns_index_operations(ns_index *index, int64_t capacity, int64_t *ids) {
 }
 
 int32_t ns_index_restore_operations(ns_index *index, const int64_t *ids, int64_t n) {
+    uint64_t size = LEAST_OPERATIONS;
+    while (size < (uint64_t)n * 2) size *= 2;
+    int64_t *operations = malloc(size * sizeof *operations), n_operations = 0;
+    uint8_t *occupied = calloc(size, 1);
+    if (!operations || !occupied) {
+        free(operations), free(occupied);
+        return NS_E_MEMORY;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        const uint64_t at = find_operation(operations, occupied, size - 1, ids[i]);
+        n_operations += !occupied[at];
+        operations[at] = ids[i];
+        occupied[at] = 1;
+    }
     pthread_mutex_lock(&index->lock);
-    memset(index->occupied, 0, index->operation_mask + 1);
-    index->n_operations = 0;
+    free(index->operations), free(index->occupied);
+    index->operations = operations;
+    index->occupied = occupied;
+    index->operation_mask = size - 1;
+    index->n_operations = n_operations;
     pthread_mutex_unlock(&index->lock);
-    for (int64_t i = 0; i < n; i++)
-        if (ns_operation_add(index, ids[i]) == NS_E_MEMORY) return NS_E_MEMORY;
     return NS_OK;
 }

@@ -22,7 +22,8 @@ typedef struct {
     uint32_t fan_out;         /* bindings: the first places of the segment */
     uint32_t offset, segment; /* where the segment begins in the slab, and its class; NS_NONE: no segment */
     uint32_t next_free;       /* of a line that is not in use */
-    uint8_t unused[16];
+    uint32_t n_numbered;      /* of the bindings, the first so many have numbers */
+    uint8_t unused[12];
 } ns_concept_line;
 _Static_assert(sizeof(ns_concept_line) == 64, "a concept is one cache line");
 
@@ -74,6 +75,7 @@ typedef struct {
 typedef struct {
     _Alignas(128) pthread_rwlock_t lock; /* shards do not share lines */
     ns_placement *placement;             /* of the index */
+    uint64_t n_writes; /* times that it was locked to be changed */
     int64_t n_bindings;
 
     ns_concept_entry *concept_table;
@@ -90,6 +92,7 @@ typedef struct {
     /* The slab: bindings by concept. Strengths of places that are not in use are 0. */
     float *strengths;
     int64_t *episodes;
+    uint32_t *numbers; /* of the episodes, as far as a spread has come by; NULL if none has */
     uint64_t *marks; /* a bit a place: met in this batch; 0 between batches */
     uint32_t slab_used, slab_capacity, slab_live; /* places: ever given out, all, those of living segments */
     uint32_t free_segments[NS_SEGMENT_CLASSES]; /* the next one is in episodes[offset] */
@@ -100,11 +103,15 @@ typedef struct {
     int64_t n_bytes;
 } ns_scratch;
 
+typedef struct ns_activations ns_activations; /* bindings_index_spread.h */
+
 struct ns_index {
     ns_shard *shards;
     int32_t n_shards, shard_bits;
     ns_placement placement;
     ns_origin *origins; /* [NS_MOST_NODES] */
+    pthread_mutex_t spread_lock; /* of activations, and of numbers in shards; taken before the locks of shards */
+    ns_activations *activations; /* NULL: none have spread */
     pthread_mutex_t lock; /* of what follows; taken last, and held for a moment */
     ns_scratch spare;     /* of the last batch, so that the next one faults no pages in */
     int64_t *operations; /* a table of ids; `occupied` says which entries are */
@@ -186,6 +193,7 @@ static inline uint32_t ns_segment_capacity(uint32_t class) {
 int32_t ns_shard_create(ns_shard *s, ns_placement *placement);
 void ns_shard_destroy(ns_shard *s);
 void ns_shard_free_slab(ns_shard *s);
+int32_t ns_shard_make_numbers(ns_shard *s); /* room for them, beside the ids; NS_E_MEMORY */
 int64_t ns_shard_bytes(const ns_shard *s);
 
 /* NS_E_ROW: there is such a binding; NS_E_MEMORY. Either leaves the bindings as they are. */
@@ -221,6 +229,9 @@ void ns_touched_by(const ns_index *index, const int64_t *concepts, int64_t n, ui
 /* Whether an operation has been applied; and that it has been now: NS_REPEATED if another call was first. */
 int32_t ns_operation_known(ns_index *index, int64_t id);
 int32_t ns_operation_add(ns_index *index, int64_t id);
+
+/* What is left of a strength after so many half-lives >= 0 (bindings_index_concepts.c). */
+int32_t ns_decay_factor(int32_t isa, double half_lives, float *factor);
 
 /* Memory of at least n_bytes for one call; NULL if it is short. */
 ns_scratch ns_take_scratch(ns_index *index, int64_t n_bytes);

@@ -134,14 +134,18 @@ static void decay_shard(void *context, int64_t number) {
     multiply(s->strengths, s->slab_used, c->factor); /* places that are not in use stay 0 */
 }
 
-int32_t ns_index_decay(ns_index *index, int32_t isa, int64_t op_id, double half_lives, int32_t threads) {
+int32_t ns_decay_factor(int32_t isa, double half_lives, float *factor) {
     static const int64_t touched_at = 0;
-    decay_call c = {index, 1.0f};
-    if (!(half_lives >= 0.0) || threads < 1) return NS_E_ARGUMENT;
+    if (!(half_lives >= 0.0)) return NS_E_ARGUMENT;
     const double half_life = 1.0 / half_lives; /* in ticks, of which one passes */
-    int32_t status = NS_OK;
-    if (half_life > 0.0) status = ns_decay_half_life(isa, &c.factor, &touched_at, 1, 1, half_life, 0.0f, 1);
-    else c.factor = 0.0f;
+    *factor = half_life > 0.0 ? 1.0f : 0.0f;
+    return half_life > 0.0 ? ns_decay_half_life(isa, factor, &touched_at, 1, 1, half_life, 0.0f, 1) : NS_OK;
+}
+
+int32_t ns_index_decay(ns_index *index, int32_t isa, int64_t op_id, double half_lives, int32_t threads) {
+    decay_call c = {index, 1.0f};
+    if (threads < 1) return NS_E_ARGUMENT;
+    int32_t status = ns_decay_factor(isa, half_lives, &c.factor);
     if (status != NS_OK) return status;
     ns_index_lock(index, NULL, 1);
     status = ns_operation_add(index, op_id);

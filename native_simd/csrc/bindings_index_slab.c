@@ -16,13 +16,21 @@ static void *slab_memory(ns_shard *s, uint64_t capacity, size_t place_bytes) {
     return ns_index_memory((int64_t)(capacity * place_bytes), s->placement, NS_BY_CONCEPT);
 }
 
-static void free_slab(float *strengths, int64_t *episodes, uint64_t *marks, uint64_t capacity) {
+static void free_slab(float *strengths, int64_t *episodes, uint32_t *numbers, uint64_t *marks, uint64_t capacity) {
     ns_index_free(strengths, (int64_t)(capacity * sizeof *strengths));
     ns_index_free(episodes, (int64_t)(capacity * sizeof *episodes));
+    ns_index_free(numbers, (int64_t)(capacity * sizeof *numbers));
     ns_index_free(marks, (int64_t)capacity / 8);
 }
 
-void ns_shard_free_slab(ns_shard *s) { free_slab(s->strengths, s->episodes, s->marks, s->slab_capacity); }
+void ns_shard_free_slab(ns_shard *s) {
+    free_slab(s->strengths, s->episodes, s->numbers, s->marks, s->slab_capacity);
+}
+
+int32_t ns_shard_make_numbers(ns_shard *s) {
+    if (!s->numbers) s->numbers = slab_memory(s, s->slab_capacity, sizeof *s->numbers);
+    return s->numbers ? NS_OK : NS_E_MEMORY;
+}
 
 /* Moves all segments into a new slab, without gaps and with a third to spare beyond n_more. Places name bindings by
  * their number in a segment, so no episode notices. */
@@ -32,9 +40,10 @@ static int32_t renew_slab(ns_shard *s, uint64_t n_more) {
     if (capacity > INT32_MAX) return 0;
     float *strengths = slab_memory(s, capacity, sizeof *strengths);
     int64_t *episodes = slab_memory(s, capacity, sizeof *episodes);
+    uint32_t *numbers = s->numbers ? slab_memory(s, capacity, sizeof *numbers) : NULL;
     uint64_t *marks = ns_index_memory((int64_t)capacity / 8, s->placement, NS_BY_CONCEPT);
-    if (!strengths || !episodes || !marks) {
-        free_slab(strengths, episodes, marks, capacity);
+    if (!strengths || !episodes || !marks || !numbers != !s->numbers) {
+        free_slab(strengths, episodes, numbers, marks, capacity);
         return 0;
     }
     uint32_t used = 0;
@@ -43,14 +52,16 @@ static int32_t renew_slab(ns_shard *s, uint64_t n_more) {
         if (line->segment == NS_NONE) continue;
         memcpy(strengths + used, s->strengths + line->offset, line->fan_out * sizeof *strengths);
         memcpy(episodes + used, s->episodes + line->offset, line->fan_out * sizeof *episodes);
+        if (numbers) memcpy(numbers + used, s->numbers + line->offset, line->n_numbered * sizeof *numbers);
         line->offset = used;
         line->segment = class_for(line->fan_out); /* what has shrunk gives places back */
         used += ns_segment_capacity(line->segment);
     }
-    free_slab(s->strengths, s->episodes, s->marks, s->slab_capacity);
+    free_slab(s->strengths, s->episodes, s->numbers, s->marks, s->slab_capacity);
     s->strengths = strengths;
     s->episodes = episodes;
     s->marks = marks;
+    s->numbers = numbers;
     s->slab_used = s->slab_live = used;
     s->slab_capacity = (uint32_t)capacity;
     memset(s->free_segments, 0xff, sizeof s->free_segments);
@@ -88,6 +99,8 @@ static int32_t grow_segment(ns_shard *s, uint32_t slot) {
     if (line->segment != NS_NONE) {
         memcpy(s->strengths + offset, s->strengths + line->offset, line->fan_out * sizeof *s->strengths);
         memcpy(s->episodes + offset, s->episodes + line->offset, line->fan_out * sizeof *s->episodes);
+        if (s->numbers)
+            memcpy(s->numbers + offset, s->numbers + line->offset, line->n_numbered * sizeof *s->numbers);
         free_segment(s, line);
     }
     line->offset = offset;
@@ -128,6 +141,12 @@ void ns_shard_remove(ns_shard *s, uint32_t slot, ns_episode_entry *e, ns_place *
         ns_find_place(s, ns_find_episode(s, moved, ns_mix(moved)), slot)->index = place->index;
         s->episodes[hole] = moved;
         s->strengths[hole] = s->strengths[last];
+    }
+    if (last - line->offset < line->n_numbered) { /* all are numbered */
+        s->numbers[hole] = s->numbers[last];
+        line->n_numbered--;
+    } else if (place->index < line->n_numbered) {
+        line->n_numbered = place->index;
     }
     s->strengths[last] = 0.0f;
     line->version++;

@@ -54,7 +54,8 @@ int64_t ns_shard_bytes(const ns_shard *s) {
                             (s->episode_mask + 1) * sizeof *s->episode_table;
     const uint64_t cells = s->line_capacity * sizeof *s->lines + s->record_capacity * sizeof *s->records;
     return (int64_t)(sizeof *s + tables + cells) + s->n_heap_bytes +
-           (int64_t)s->slab_capacity * (int64_t)(sizeof *s->strengths + sizeof *s->episodes) + s->slab_capacity / 8;
+           (int64_t)s->slab_capacity * (int64_t)(sizeof *s->strengths + sizeof *s->episodes) + s->slab_capacity / 8 +
+           (s->numbers ? (int64_t)s->slab_capacity * (int64_t)sizeof *s->numbers : 0);
 }
 
 /* ---- concepts ---- */

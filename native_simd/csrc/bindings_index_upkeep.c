@@ -1,7 +1,7 @@
 /* What keeps an index in order: weak bindings go, figures come, and the invariants are checked. */
 #include <stdlib.h>
 
-#include "bindings_index.h"
+#include "bindings_index_spread.h"
 
 typedef struct {
     int64_t *pairs; /* concept and episode of each binding that goes */
@@ -105,7 +105,9 @@ int32_t ns_index_forget(ns_index *index, int64_t op_id, float below, int64_t kee
 
 void ns_index_statistics(ns_index *index, int64_t *values, int64_t *bindings_by_shard) {
     for (int32_t i = 0; i < NS_N_INDEX_STATISTICS; i++) values[i] = 0;
+    pthread_mutex_lock(&index->spread_lock);
     ns_index_lock(index, NULL, 0);
+    if (index->activations) values[2] += ns_activations_bytes(index->activations);
     for (int32_t number = 0; number < index->n_shards; number++) {
         const ns_shard *s = &index->shards[number];
         bindings_by_shard[number] = s->n_bindings;
@@ -117,6 +119,7 @@ void ns_index_statistics(ns_index *index, int64_t *values, int64_t *bindings_by_
                 values[3] = s->lines[slot].fan_out;
     }
     ns_index_unlock(index, NULL);
+    pthread_mutex_unlock(&index->spread_lock);
     pthread_mutex_lock(&index->lock);
     values[2] += (int64_t)(index->operation_mask + 1) * 9 + index->spare.n_bytes;
     values[4] = index->n_operations;
@@ -151,6 +154,18 @@ static int32_t check_concepts(const ns_index *index, int32_t number, const ns_sh
     return n_bindings != s->n_bindings || n_concepts != s->n_concepts ? 6 : 0;
 }
 
+/* Numbers are of the episodes that they lie beside. */
+static int32_t check_numbers(const ns_activations *a, const ns_shard *s) {
+    for (uint32_t slot = 0; slot < s->n_lines; slot++) {
+        const ns_concept_line *line = &s->lines[slot];
+        if (line->segment == NS_NONE) continue;
+        if (line->n_numbered > line->fan_out) return 10;
+        for (uint32_t i = line->offset; i < line->offset + line->n_numbered; i++)
+            if (s->numbers[i] >= a->n_episodes || a->ids[s->numbers[i]] != s->episodes[i]) return 11;
+    }
+    return 0;
+}
+
 /* There are as many places of episodes as bindings, and every entry is found. */
 static int32_t check_episodes(const ns_shard *s) {
     int64_t n_places = 0, n_episodes = 0;
@@ -169,11 +184,14 @@ static int32_t check_episodes(const ns_shard *s) {
 
 int32_t ns_index_check(ns_index *index) {
     int32_t broken = 0;
+    pthread_mutex_lock(&index->spread_lock);
     ns_index_lock(index, NULL, 0);
     for (int32_t s = 0; s < index->n_shards && !broken; s++) {
         broken = check_concepts(index, s, &index->shards[s]);
         if (!broken) broken = check_episodes(&index->shards[s]);
+        if (!broken) broken = check_numbers(index->activations, &index->shards[s]);
     }
     ns_index_unlock(index, NULL);
+    pthread_mutex_unlock(&index->spread_lock);
     return broken;
 }

@@ -5,7 +5,7 @@
  * argument. "Panels" are 16 vectors interleaved dimension by dimension: element k of vector v is
  * panels[(v / 16) * 16 * d + k * 16 + v % 16]; lanes past the last vector are zero. */
 
-enum { NS_ABI = 12 }; /* goes up with every change of this file that the typed layer depends on */
+enum { NS_ABI = 13 }; /* goes up with every change of this file that the typed layer depends on */
 
 enum {
     NS_OK = 0,
@@ -15,6 +15,7 @@ enum {
     NS_E_ROW = -4,      /* a row is not usable; its index was written to *bad_row */
     NS_E_TWICE = -5,    /* so with a row that an earlier one forbids */
     NS_E_UNKNOWN = -6,  /* so with a row that names what is not there */
+    NS_E_OVERFLOW = -7, /* a sum would be beyond its limit */
     NS_REPEATED = 1     /* this operation has been applied before: nothing was done */
 };
 
@@ -172,10 +173,40 @@ int32_t ns_index_lists(ns_index *index, int32_t of_episodes, const int64_t *name
 int32_t ns_index_bindings(ns_index *index, int64_t capacity, int64_t *n_bindings, int64_t *concepts, int64_t *episodes,
                           float *strengths, int32_t threads);
 
+/* Spreading activation. Everything is counted in whole units; products are rounded to the nearest, ties to even. In each
+ * step every concept receives `strength * what the episode passes on` over its bindings, and in the first step its cue
+ * beside; it passes on what it has received, times 2^-half_lives, divided by the law of its fan-out (and what this is,
+ * rounded); every episode receives `strength * what the concept passes on`, and passes that on in the next step. In the
+ * first, cues do. What is below `cutoff` is not passed on.
+ *
+ * NS_E_OVERFLOW: cues of concepts and all that is passed on, of both sides, are NS_MOST_UNITS or more in sum. */
+enum { NS_FAN_NONE = 3 }; /* beside the laws of ns_fan_effect: nothing divides */
+enum { NS_MOST_UNITS = 4611686018427387904 }; /* 2^62; a unit is 2^-32 */
+
+typedef struct {
+    int32_t law, steps;
+    double half_lives;
+    uint64_t cutoff;
+    int64_t k;                         /* nodes of each side to answer with, best first; below 0: all, in no order */
+    int64_t n_concepts, n_episodes;    /* cues: ids, none twice, here or not; units are at least 0 */
+    const int64_t *concepts, *concept_units, *episodes, *episode_units;
+} ns_spread_request;
+
+/* Nodes that anything reached, with its sum over all steps, cues themselves not counted: concepts, then episodes. */
+typedef struct {
+    int64_t n_concepts, n_episodes;
+    int64_t *ids, *units; /* one block of memory, at ids */
+    uint64_t passed;      /* the sum that has a limit */
+} ns_spread_answer;
+
+int32_t ns_index_spread(ns_index *index, int32_t isa, const ns_spread_request *request, ns_spread_answer *answer,
+                        int32_t threads);
+void ns_spread_answer_free(ns_spread_answer *answer);
+
 /* Operations that have been applied, in no order; ids only if they are not more than `capacity`. */
 int64_t ns_index_operations(ns_index *index, int64_t capacity, int64_t *ids);
 
-/* Makes these the operations that have been applied. No mutation may be under way. */
+/* Makes these the operations that have been applied, or changes nothing. No mutation may be under way. */
 int32_t ns_index_restore_operations(ns_index *index, const int64_t *ids, int64_t n);
 
 enum { NS_N_INDEX_STATISTICS = 5 };

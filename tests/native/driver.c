@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "index_histories.h"
+#include "index_memory.h"
 #include "lanes.h"
 #include "internal.h"
 #include "sketch.h"
@@ -675,6 +676,7 @@ int main(int n_arguments, char **arguments) {
         printf("%s: %lld comparisons, %lld different\n", ns_isa_name(isa), (long long)n_compared,
                (long long)n_different);
     }
+    n_different += check_failing_allocations();
     n_different += check_index_histories();
     for (int i = 1; i < n_arguments; i++) {
         int32_t isa = NS_SCALAR;

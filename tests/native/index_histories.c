@@ -188,9 +188,41 @@ static void *look_at_random(void *argument) {
         move_pages(h, call);
         for (int64_t i = 0; i < offsets[16]; i++)
             require(h, strengths[i] >= 0.0f && strengths[i] <= 1.0f, "a strength is out of range");
+        const int64_t units[16] = {[0 ... 15] = 1000};
+        const ns_spread_request request = {.law = call % 4, .steps = 3, .k = -1, .n_concepts = 16, .n_episodes = 16,
+                                           .concepts = names, .concept_units = units, .episodes = names,
+                                           .episode_units = units};
+        ns_spread_answer answer;
+        require(h, ns_index_spread(h->index, NS_SCALAR, &request, &answer, 2) == NS_OK, "a spread was refused");
+        ns_spread_answer_free(&answer);
         ns_index_statistics(h->index, values, shards);
         require(h, ns_index_operations(h->index, 0, NULL) <= 8 * N_CALLS * N_WRITERS * 4, "too many operations");
         require(h, ns_index_check(h->index) == 0, "an invariant does not hold");
+    }
+    return NULL;
+}
+
+/* Episodes that share all their concepts, of one strength at a time: what one of them passes reaches all alike. */
+static void *spread_all(void *argument) {
+    const participant *p = argument;
+    history *h = p->h;
+    const int64_t cue = (int64_t)1 << 32;
+    for (int64_t call = 0; call < N_CALLS; call++) {
+        const ns_spread_request request = {.law = NS_FAN_SQRT, .steps = 2, .k = call % 2 ? -1 : N_BINDINGS,
+                                           .n_episodes = 1, .episodes = &h->episodes[0], .episode_units = &cue};
+        ns_spread_answer answer;
+        event *e = &h->events[N_WRITERS + p->number][call];
+        e->start = h->clock++;
+        const int32_t status = ns_index_spread(h->index, NS_SCALAR, &request, &answer, 1 + (int32_t)(call % 3));
+        e->end = h->clock++;
+        require(h, status == NS_OK, "a spread was refused");
+        require(h, answer.n_concepts == 0 || answer.n_concepts == N_CONCEPTS, "concepts are missing");
+        require(h, answer.n_episodes == 0 || answer.n_episodes == N_EPISODES, "episodes are missing");
+        for (int64_t i = 0; i < answer.n_concepts; i++)
+            require(h, answer.units[i] == answer.units[0], "concepts were seen at different moments");
+        for (int64_t i = answer.n_concepts; i < answer.n_concepts + answer.n_episodes; i++)
+            require(h, answer.units[i] == answer.units[answer.n_concepts], "episodes were seen at different moments");
+        ns_spread_answer_free(&answer);
     }
     return NULL;
 }
@@ -218,6 +250,11 @@ int64_t check_index_histories(void) {
         if (ns_index_change(h->index, NS_BIND, 0, h->concepts, h->episodes, zeros, N_BINDINGS, &bad_row, 1)) abort();
         run(h, write_all, read_all);
         check_order(h);
+        n_failures += end_history(h);
+
+        h = new_history(n_shards);
+        if (ns_index_change(h->index, NS_BIND, 0, h->concepts, h->episodes, zeros, N_BINDINGS, &bad_row, 1)) abort();
+        run(h, write_all, spread_all);
         n_failures += end_history(h);
 
         h = new_history(n_shards);

@@ -346,6 +346,24 @@ static int32_t list_first(workload *w, int32_t status) {
     return status;
 }
 
+/* From as many cues as the bindings divided by so many; all that was reached, in sum. */
+static int32_t spread_index(workload *w, int32_t isa, int64_t divisor, int32_t threads) {
+    const int64_t n_cues = (w->n + divisor - 1) / divisor;
+    int64_t *units = allocate(n_cues * 8), *sums = w->out;
+    for (int64_t i = 0; i < n_cues; i++) units[i] = (int64_t)1 << 20;
+    const ns_spread_request request = {.law = NS_FAN_LOG, .steps = 3, .half_lives = 0.5, .k = 10, .n_episodes = n_cues,
+                                       .episodes = w->episodes, .episode_units = units};
+    ns_spread_answer answer;
+    const int32_t status = ns_index_spread(w->index, isa, &request, &answer, threads);
+    for (int64_t i = 0; i < w->n; i++) {
+        sums[i] = (int64_t)answer.passed;
+        if (i < answer.n_concepts + answer.n_episodes) sums[i] += answer.ids[i] ^ answer.units[i];
+    }
+    ns_spread_answer_free(&answer);
+    free(units);
+    return status;
+}
+
 /* Name, measured n and d, what it writes, call. */
 #define OPERATIONS(ADD) \
     ADD(pack, 512, 256, panels, ns_pack(w->rows, w->n, w->d, w->d, 1, w->out, w->norms, &w->bad_row, threads)) \
@@ -390,6 +408,8 @@ static int32_t list_first(workload *w, int32_t status) {
     ADD(index_fan_out, 65536, 0, known_bindings, \
         ns_index_look_up(w->index, w->concepts, w->n, w->out, NULL, NULL, NULL, threads)) \
     ADD(index_decay, 65536, 0, known_bindings, list_first(w, ns_index_decay(w->index, isa, 1, 0.25, threads))) \
+    ADD(index_spread_few, 65536, 0, known_bindings, spread_index(w, isa, 10000, threads)) \
+    ADD(index_spread_all, 65536, 0, known_bindings, spread_index(w, isa, 1, threads)) \
     ADD(agglomeration, 500, 64, listed_merges, agglomerate(w, isa, 0.0, threads)) \
     ADD(near_agglomeration, 500, 64, listed_merges, agglomerate(w, isa, 0.1, threads)) \
     ADD(chain_average, 500, 64, cosine_merges, cluster(w, isa, NS_AVERAGE)) \

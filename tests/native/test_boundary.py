@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-EXAMPLES = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+EXAMPLES = settings(  # no matter how long the machine takes
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 SPARE_BYTES = 2**32
 LOCAL = placement.MemoryPolicy(placement.MemoryMode.LOCAL)
 ANY_FLOATS = st.floats(width=32) | st.sampled_from([0.0, 1.0, np.nan, np.inf, -np.inf])
