@@ -221,6 +221,11 @@ class DurableShards:
         assert self._state.names is not None  # noqa: S101 - the caller has asked `is_string_ids`
         return self._state.names.of(episodes)
 
+    def known_names(self, episodes: NDArray[np.int64]) -> dict[int, str]:
+        """Return the ids of those numbered episodes that are bound here, in a store whose ids are strings."""
+        assert self._state.names is not None  # noqa: S101 - as above
+        return self._state.names.known(episodes)
+
     def search(self, vectors: ArrayLike, k: int, *, exact: bool) -> Neighbours:
         """Return the concepts of these shards nearest to each vector; see `ConceptStore.search`."""
         if self._state.centroids is None:

@@ -20,12 +20,15 @@ from cluster_engine.shards.durable import DurableShards
 from cluster_engine.shards.memory import require_plan
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pyarrow as pa
     from numpy.typing import NDArray
 
     from cluster_engine.shards.mutation import Mutation
     from cluster_engine.shards.placement import MemoryPlan
     from cluster_engine.shards.shard import Columns
+    from cluster_engine.shards.spread import Cues, SpreadRule
     from cluster_engine.shards.topology import NumaNode
     from cluster_engine.store.search import Neighbours
     from cluster_engine.store.segments import Committed
@@ -162,6 +165,25 @@ class IndexActor:
         """Return all bindings, and the ids of their episodes if those are strings."""
         found = self._shards.shard.bindings()
         return found, self._shards.names(found[1]) if self._shards.is_string_ids else None
+
+    def spread(
+        self,
+        episode_cues: dict[int, float],
+        concept_cues: Mapping[int, float] | None,
+        steps: int,
+        rule: SpreadRule,
+        k: int | None,
+    ) -> native_simd.Spread:
+        """Spread over the bindings here, which are all."""
+        return self._shards.shard.spread(episode_cues, concept_cues, steps=steps, rule=rule, k=k)
+
+    def spread_step(self, cues: Cues, rule: SpreadRule) -> native_simd.Spread:
+        """Take one step over the bindings here."""
+        return self._shards.shard.spread_step(cues, rule)
+
+    def known_names(self, episodes: NDArray[np.int64]) -> dict[int, str]:
+        """Return the ids of those numbered episodes that are bound here."""
+        return self._shards.known_names(episodes)
 
     def search(self, vectors: NDArray[np.generic], k: int, exact: bool) -> Neighbours:  # noqa: FBT001 - Ray's own call
         """Return the nearest concepts here."""

@@ -5,6 +5,7 @@ Owns the strings of the episodes that are bound here. Refuses to know what is bo
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,6 +40,22 @@ def number_episodes(episode_ids: ArrayLike, *, is_string_ids: bool) -> NDArray[n
     if not isinstance(ids, list) or not all(isinstance(name, str) for name in ids):
         raise ValueError("episode_ids must be strings, as in this store")
     return np.fromiter((name_after("episode", name) for name in ids), np.int64, len(ids))
+
+
+@dataclass(frozen=True, slots=True)
+class NamedActivations:
+    """Episodes that activation has reached, by their ids in the store, strongest first, then by number."""
+
+    ids: list[str]
+    activations: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class NamedSpread:
+    """What a spread has reached, in a store whose ids are strings."""
+
+    concepts: native_simd.Activations
+    episodes: NamedActivations
 
 
 class EpisodeNames:
@@ -79,6 +96,10 @@ class EpisodeNames:
     def add(self, names: Mapping[int, str]) -> None:
         """Add strings by number."""
         self._names.update(names)
+
+    def known(self, numbers: NDArray[np.int64]) -> dict[int, str]:
+        """Return the strings of those numbers that are here."""
+        return {number: self._names[number] for number in numbers.tolist() if number in self._names}
 
     def of(self, numbers: NDArray[np.int64]) -> list[str]:
         """Return the strings of numbers that are here."""

@@ -27,10 +27,11 @@ from cluster_engine.shards.index_actor import ServiceFacts
 from cluster_engine.shards.measured_actor import MeasuredIndexActor
 from cluster_engine.shards.merging import choose_forgotten, join_columns, merge_bindings, merge_neighbours, merge_ranked
 from cluster_engine.shards.mutation import Mutation
-from cluster_engine.shards.names import number_episodes
+from cluster_engine.shards.names import NamedActivations, NamedSpread, number_episodes
 from cluster_engine.shards.pool import place_actors, runtime_environment
 from cluster_engine.shards.shard import require_ids
 from cluster_engine.shards.slots import owners, slots_of
+from cluster_engine.shards.spread import SpreadRule, cues_of, spread_over
 from native_simd import ConceptStates, RowError
 
 if TYPE_CHECKING:
@@ -39,8 +40,10 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from cluster_engine.shards.actor import ActorReport
+    from cluster_engine.shards.spread import Cues
     from cluster_engine.shards.topology import Topology
     from cluster_engine.store.search import Neighbours
+    from native_simd import Spread, SpreadLaw
 
 _CALLS_AT_A_TIME = 16  # threads of an actor: readers, and writers that wait for one sync together
 
@@ -305,6 +308,54 @@ class BindingService:
             return concepts, episodes, strengths
         names = {number: name for columns, ids in found for number, name in zip(columns[1].tolist(), ids, strict=True)}
         return concepts, [names[number] for number in episodes.tolist()], strengths
+
+    def spread(
+        self,
+        episode_cues: Mapping[Any, float],
+        concept_cues: Mapping[int, float] | None = None,
+        *,
+        steps: int = 3,
+        fan_law: SpreadLaw = "sqrt",
+        half_lives: float = 0.0,
+        cutoff: float = 0.0,
+        k: int | None = None,
+    ) -> Spread | NamedSpread:
+        """Return what activating episodes and concepts activates next; see `BindingShard.spread`.
+
+        Parameters
+        ----------
+        episode_cues, concept_cues : mapping of id to float
+            Activations, in [0, 2**30).
+        steps : int
+            1 to 256; with several actors, each is a call of all.
+        fan_law, half_lives, cutoff
+            See :class:`~cluster_engine.shards.spread.SpreadRule`.
+        k : int, optional
+            The best so many concepts and episodes; default, all.
+
+        Returns
+        -------
+        Spread or NamedSpread
+            ``concepts`` and ``episodes``, each with ``ids`` and ``activations``; the same for any number of actors. In
+            a store whose ids are strings, those of episodes are.
+        """
+        rule = SpreadRule(fan_law, half_lives, cutoff)
+        numbers = self._number(list(episode_cues)).tolist()
+        cued = dict(zip(numbers, episode_cues.values(), strict=True))
+        if self.n_actors == 1:
+            found: Spread = _get(self._handles[0].spread.remote(cued, concept_cues, steps, rule, k))
+        else:
+            found = spread_over(self._take_step, cues_of(cued, concept_cues or {}), rule, steps=steps, k=k)
+        if not self.is_string_ids:
+            return found
+        names: dict[int, str] = {}
+        for known in _get([handle.known_names.remote(found.episodes.ids) for handle in self._handles]):
+            names |= known
+        ids = [names[number] for number in found.episodes.ids.tolist()]
+        return NamedSpread(found.concepts, NamedActivations(ids, found.episodes.activations))
+
+    def _take_step(self, cues: Cues, rule: SpreadRule) -> list[Spread]:
+        return list(_get([handle.spread_step.remote(cues, rule) for handle in self._handles]))
 
     def search(self, vectors: ArrayLike, k: int = 10, *, exact: bool = False) -> Neighbours:
         """Return the concepts whose centroids are nearest to each vector by cosine; see `ConceptStore.search`.

@@ -160,6 +160,13 @@ def test_answers_are_those_of_one_shard(service: BindingService, store: Path) ->
     found, expected = service.search(queries, 6), ConceptStore.open(store).search(queries, 6)
     assert np.array_equal(found.concept_ids, expected.concept_ids)
     assert np.array_equal(found.similarities, expected.similarities)
+    for steps, k in ((1, None), (3, 7)):
+        found, expected = (
+            index.spread({103: 1.0, 110: 0.5}, {4: 0.25}, steps=steps, k=k) for index in (service, alone)
+        )
+        for side in ("concepts", "episodes"):
+            assert np.array_equal(getattr(found, side).ids, getattr(expected, side).ids)
+            assert np.array_equal(getattr(found, side).units, getattr(expected, side).units)
     statistics = service.statistics()
     assert statistics["n_bindings"] == len(alone) == sum(actor["n_bindings"] for actor in statistics["actors"])
 
@@ -189,6 +196,9 @@ def test_strings_name_episodes(tmp_path: Path) -> None:
     assert service.bind([1, 9], ["a", "a"], [0.75, 0.5], op_id=1)
     assert service.episodes_of(1)[0] == ["a", "b"]
     assert service.concepts_of("a")[0].tolist() == [1, 9]
+    reached = service.spread({"a": 1.0}, steps=1)
+    assert sorted(reached.episodes.ids) == ["a", "b"]
+    assert reached.concepts.ids.tolist() == [1, 9]
     with pytest.raises(ValueError, match="must be strings"):
         service.unbind([1], [5], op_id=2)
     service.stop()
