@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from cluster_engine.shards.shard import BindingShard
 from cluster_engine.store.search import CentroidIndex, Neighbours
 
 if TYPE_CHECKING:
-    import numpy as np
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     Ranked = tuple[NDArray[np.int64], NDArray[np.float32]]
+
+
+def active(nodes: Mapping[int, float]) -> SimpleNamespace:
+    return SimpleNamespace(ids=np.array(list(nodes), np.int64), activations=np.array(list(nodes.values())))
 
 
 def strongest(ids: NDArray[np.int64], strengths: NDArray[np.float32], k: int | None, min_strength: float) -> Ranked:
@@ -31,6 +39,14 @@ class InProcessIndex:
 
     def search(self, vectors: NDArray[np.float32], k: int) -> Neighbours:
         return self._centroids.search(vectors, k)
+
+    def spread(
+        self, episode_cues: Mapping[int, float], concept_cues: Mapping[int, float], **asked: float | str
+    ) -> SimpleNamespace:
+        """Return the cues again, and keep what was asked."""
+        self.asked = asked
+        cues = {"concepts": concept_cues, "episodes": episode_cues}
+        return SimpleNamespace(**{kind: active(nodes) for kind, nodes in cues.items()})
 
     def episodes_of(self, concept_id: int, k: int | None, *, min_strength: float) -> Ranked:
         return strongest(*self.shard.episodes_of(concept_id), k, min_strength)

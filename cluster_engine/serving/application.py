@@ -15,12 +15,12 @@ from fastapi.responses import Response  # noqa: TC002  # FastAPI reads the annot
 from pydantic import BaseModel  # noqa: TC002  # in signatures that are read when this is imported
 
 from cluster_engine.serving import models, problems
-from cluster_engine.serving.bodies import ARROW, JSON, Exchange, read_exchange, read_query
+from cluster_engine.serving.bodies import ARROW, JSON, Exchange, json_response, read_exchange, read_query
 from cluster_engine.serving.index import Index  # noqa: TC001  # FastAPI reads the annotations
 from cluster_engine.serving.tokens import check_bearer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -110,6 +110,21 @@ def assign(index: IndexHere, body: Body) -> Response:
     return body.answer({"concept_id": found.concept_ids[:, 0], "similarity": similarities[:, 0], "margin": margins})
 
 
+@routes.post("/spread", responses={200: {"model": models.SpreadAnswer}}, openapi_extra=_content(models.Cues, JSON))
+def spread(index: IndexHere, body: Body, ask: Annotated[models.SpreadParameters, Query()]) -> Response:
+    """Find what activating these activates next."""
+    cues = body.record(models.Cues)
+    _check_episode_ids(index, "episodes.id", cues.episodes.id)
+    reached = index.spread(_mapping("episodes", cues.episodes), _mapping("concepts", cues.concepts), **ask.model_dump())
+    nodes = {"concepts": reached.concepts, "episodes": reached.episodes}
+    return json_response(
+        {
+            kind: {"id": np.asarray(found.ids).tolist(), "activation": found.activations.tolist()}
+            for kind, found in nodes.items()
+        }
+    )
+
+
 @routes.get("/episodes_of", responses=_answer(models.EpisodesAnswer))
 def episodes_of(index: IndexHere, body: NoBody, ask: Annotated[models.EpisodeParameters, Query()]) -> Response:
     """Return the episodes bound to a concept, strongest first; none for a concept that is not there."""
@@ -163,6 +178,18 @@ def _check_episode_ids(index: Index, field: str, ids: Sequence[int | str] | NDAr
         if isinstance(episode_id, str) != index.is_string_ids:
             wanted = "strings" if index.is_string_ids else "integers"
             raise problems.unprocessable(f"episodes of this store are named by {wanted}", field, row)
+
+
+def _mapping(kind: str, cues: models.ConceptCues | models.EpisodeCues) -> Mapping[Any, float]:
+    """Return activations by id; an id that comes twice is refused."""
+    if len(cues.id) != len(cues.activation):
+        raise problems.unprocessable(f"{len(cues.activation)} rows, but id has {len(cues.id)}", f"{kind}.activation")
+    activations: dict[int | str, float] = {}
+    for row, (node, activation) in enumerate(zip(cues.id, cues.activation, strict=True)):
+        if node in activations:
+            raise problems.unprocessable(f"{node!r} comes twice", f"{kind}.id", row)
+        activations[node] = activation
+    return activations
 
 
 def _int64(field: str, text: str) -> int:

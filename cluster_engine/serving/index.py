@@ -14,8 +14,33 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cluster_engine.store.search import Neighbours
+    from native_simd import SpreadLaw
 
     EpisodeIds = NDArray[np.int64] | Sequence[str]
+
+
+class Active(Protocol):
+    """Nodes of one kind, most active first."""
+
+    @property
+    def ids(self) -> EpisodeIds:
+        """Of concepts, or of episodes as the store has them."""
+
+    @property
+    def activations(self) -> NDArray[np.float64]:
+        """What reached each."""
+
+
+class Reached(Protocol):
+    """What activation reached."""
+
+    @property
+    def concepts(self) -> Active:
+        """Concepts that activation reached."""
+
+    @property
+    def episodes(self) -> Active:
+        """Episodes that it reached."""
 
 
 class Index(Protocol):
@@ -31,6 +56,19 @@ class Index(Protocol):
 
     def search(self, vectors: NDArray[np.float32], k: int) -> Neighbours:
         """Return the concepts nearest to each vector, shape (q, d), by cosine."""
+
+    def spread(
+        self,
+        episode_cues: Mapping[Any, float],
+        concept_cues: Mapping[int, float],
+        *,
+        steps: int,
+        fan_law: SpreadLaw,
+        half_lives: float,
+        cutoff: float,
+        k: int,
+    ) -> Reached:
+        """Return what activation reaches from the cues, the most active of either kind."""
 
     def episodes_of(
         self, concept_id: int, k: int | None, *, min_strength: float

@@ -10,11 +10,15 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
+from native_simd import SpreadLaw  # noqa: TC001  # pydantic reads the annotations
+
 MAX_BODY_BYTES = 16 << 20  # all limits: chosen, not measured
 MAX_QUERIES = 1_024
 MAX_DIMENSION = 16_384
 MAX_K = 1_000
+MAX_STEPS = 16
 MAX_ROWS = 1_000_000
+MAX_CUES = 10_000
 
 ColumnKind = Literal["id", "episode", "number", "vector"]
 
@@ -47,6 +51,27 @@ class QueryTable(_Strict):
     vector: Vectors
 
 
+class ConceptCues(_Strict):
+    """Concepts to activate."""
+
+    id: Annotated[list[Int64], FailFast(), Field(max_length=MAX_CUES)] = []
+    activation: Annotated[list[Finite], FailFast(), Field(max_length=MAX_CUES)] = []
+
+
+class EpisodeCues(_Strict):
+    """Episodes to activate."""
+
+    id: Annotated[list[EpisodeId], FailFast(), Field(max_length=MAX_CUES)] = []
+    activation: Annotated[list[Finite], FailFast(), Field(max_length=MAX_CUES)] = []
+
+
+class Cues(_Strict):
+    """What to activate, of either kind."""
+
+    episodes: EpisodeCues = EpisodeCues()
+    concepts: ConceptCues = ConceptCues()
+
+
 class BindingTable(_Strict):
     """Bindings with their strengths in [0, 1]."""
 
@@ -77,6 +102,16 @@ class SearchParameters(_Parameters):
     """How many concepts are returned for each vector."""
 
     k: Annotated[int, Field(ge=1, le=MAX_K)] = 10
+
+
+class SpreadParameters(_Parameters):
+    """How far activation spreads, what a concept of n bindings passes on, and how many of either kind are returned."""
+
+    steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] = 3
+    fan_law: SpreadLaw = "sqrt"
+    half_lives: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    cutoff: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    k: Annotated[int, Field(ge=1, le=MAX_ROWS)] = 100
 
 
 class OperationParameters(_Parameters):
@@ -115,6 +150,27 @@ class AssignAnswer(BaseModel):
     concept_id: list[int]
     similarity: list[float]
     margin: list[float | None]
+
+
+class ActiveConcepts(BaseModel):
+    """Concepts, most active first."""
+
+    id: list[int]
+    activation: list[float]
+
+
+class ActiveEpisodes(BaseModel):
+    """Episodes, most active first."""
+
+    id: list[int] | list[str]
+    activation: list[float]
+
+
+class SpreadAnswer(BaseModel):
+    """What activation reached."""
+
+    concepts: ActiveConcepts
+    episodes: ActiveEpisodes
 
 
 class EpisodesAnswer(BaseModel):

@@ -15,7 +15,7 @@ from cluster_engine.shards.index_actor import IndexActor
 from cluster_engine.shards.metrics import Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cluster_engine.shards.index_actor import NamedRanked, Ranked, ServiceFacts
     from cluster_engine.shards.mutation import Mutation
     from cluster_engine.shards.placement import MemoryPlan
+    from cluster_engine.shards.spread import Cues, SpreadRule
     from cluster_engine.shards.topology import NumaNode
     from cluster_engine.store.search import Neighbours
 
@@ -87,6 +88,23 @@ class MeasuredIndexActor(IndexActor):
         """As `IndexActor.search`."""
         with self._measured("search", len(vectors)):
             return super().search(vectors, k, exact)
+
+    def spread(
+        self,
+        episode_cues: dict[int, float],
+        concept_cues: Mapping[int, float] | None,
+        steps: int,
+        rule: SpreadRule,
+        k: int | None,
+    ) -> native_simd.Spread:
+        """As `IndexActor.spread`."""
+        with self._measured("spread", len(episode_cues) + len(concept_cues or ())):
+            return super().spread(episode_cues, concept_cues, steps, rule, k)
+
+    def spread_step(self, cues: Cues, rule: SpreadRule) -> native_simd.Spread:
+        """As `IndexActor.spread_step`."""
+        with self._measured("spread_step", len(cues.episodes.ids) + len(cues.concepts.ids)):
+            return super().spread_step(cues, rule)
 
     @contextmanager
     def _measured(self, operation: str, n_rows: int) -> Iterator[None]:

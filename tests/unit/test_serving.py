@@ -114,6 +114,15 @@ class TestAnswers:
         arrow = client.post("/v1/assign", json={"vector": [[1, 0]]}, headers={"Accept": ARROW})
         assert math.isnan(table(arrow)["margin"][0])
 
+    def test_spread_passes_cues_steps_and_law_on(self, client: AsgiClient, index: InProcessIndex) -> None:
+        body = {"episodes": {"id": [11, 4], "activation": [0.5, 1.0]}, "concepts": {"id": [2], "activation": [0.25]}}
+        answer = client.post("/v1/spread?steps=5&fan_law=linear&half_lives=0.5&cutoff=0.1&k=7", json=body)
+        assert answer.json() == body  # this index's spread returns the cues
+        assert index.asked == {"steps": 5, "fan_law": "linear", "half_lives": 0.5, "cutoff": 0.1, "k": 7}
+        models.SpreadAnswer.model_validate_json(answer.content, strict=True)
+        some = client.post("/v1/spread", json={"concepts": body["concepts"]}).json()
+        assert some == {"episodes": {"id": [], "activation": []}, "concepts": body["concepts"]}
+
     def test_a_binding_made_is_found_from_both_ends_and_counts_once(self, client: AsgiClient) -> None:
         columns = {"concept_id": [5, 5, 9], "episode_id": [1, 2**63 - 1, 1], "strength": [0.25, 1.0, 0.5]}
         made = [client.post("/v1/bind?op_id=-7", json=columns).json() for _ in range(2)]
@@ -194,6 +203,12 @@ class TestRefusals:
             ("/v1/search?k=0", {"vector": [[1.0] * 6]}, "k", None, "greater than"),
             ("/v1/search?k=1001", {"vector": [[1.0] * 6]}, "k", None, "less than or equal to 1000"),
             ("/v1/search?n=1", {"vector": [[1.0] * 6]}, "n", None, "not permitted"),
+            ("/v1/spread?steps=17", {}, "steps", None, "16"),
+            ("/v1/spread?fan_law=cube", {}, "fan_law", None, "sqrt"),
+            ("/v1/spread", {"concepts": {"id": [3, 3], "activation": [1, 1]}}, "concepts.id", 1, "3 comes twice"),
+            ("/v1/spread", {"concepts": {"id": [3], "activation": []}}, "concepts.activation", None, "0 rows"),
+            ("/v1/spread", {"concepts": {"id": [1, 2.5], "activation": [1, 1]}}, "concepts.id", 1, "integer"),
+            ("/v1/spread", {"episodes": {"id": ["a"], "activation": [1]}}, "episodes.id", 0, "integers"),
             ("/v1/unbind?op_id=1", {"concept_id": [1], "episode_id": ["a"]}, "episode_id", 0, "integers"),
             (
                 "/v1/unbind?op_id=1",
@@ -447,6 +462,7 @@ def test_the_schema_describes_every_route(client: AsgiClient) -> None:
         "/ready",
         "/v1/search",
         "/v1/assign",
+        "/v1/spread",
         "/v1/bind",
         "/v1/unbind",
         "/v1/decay",

@@ -30,6 +30,7 @@ STATUSES = {"200", "400", "413", "415", "422"}
 PARAMETERS = {
     "/v1/search": {"k": "2"},
     "/v1/assign": {},
+    "/v1/spread": {"steps": "2", "fan_law": "log", "cutoff": "0.1"},
     "/v1/bind": {"op_id": "1"},
     "/v1/unbind": {"op_id": "2"},
     "/v1/decay": {"op_id": "3"},
@@ -38,11 +39,12 @@ VECTORS = np.random.default_rng(0).standard_normal((3, DIMENSION)).astype(np.flo
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/search": {"vector": VECTORS},
     "/v1/assign": {"vector": VECTORS},
+    "/v1/spread": {"episodes": {"id": [1, 4], "activation": [0.5, 1.0]}, "concepts": {"id": [6], "activation": [0.25]}},
     "/v1/bind": {"concept_id": [1, 2, 2], "episode_id": [5, 6, 7], "strength": [0.5, 1.0, 0.0]},
     "/v1/unbind": {"concept_id": [1], "episode_id": [5]},
     "/v1/decay": {"half_life_s": 3600.0, "dt_s": 60.0},
 }
-RECORDS = ("/v1/decay",)  # bodies that are no tables, in JSON alone
+RECORDS = ("/v1/spread", "/v1/decay")  # bodies that are no tables, in JSON alone
 HOSTILE = (
     "1e400", "-1e400", "1e308", "1e-400", "9" * 400, "9" * 5000, "-9223372036854775809", "18446744073709551616", "-0",
     "0.1e", "NaN", "Infinity", "null", "true", '"1"', '"\\ud800"', '"\\u0000"', "{}", "[]", "[" * 50_000,
