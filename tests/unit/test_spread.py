@@ -239,6 +239,18 @@ def test_no_answer_depends_on_shards_threads_or_history(n_cues: int) -> None:
     assert len(answer.episodes.ids) > 10_000
 
 
+def test_sums_of_several_threads_are_those_of_one() -> None:
+    """As many episodes as it takes for threads to have sums of their own."""
+    rng, n = np.random.default_rng(3), 150_000
+    episodes, answers = rng.permutation(n), set()
+    bindings = (rng.random(n) ** 2 * 700).astype(np.int64), episodes, rng.random(n, np.float32)
+    for threads in (1, 2, 8):
+        index = BindingIndex()
+        index.bind(*bindings, 1)
+        answers.add(columns(index.spread(np.arange(n), np.arange(n) << 10, EMPTY, EMPTY, steps=2, threads=threads)))
+    assert len(answers) == 1
+
+
 @pytest.mark.parametrize("n_parts", [1, 2, 4])
 @pytest.mark.parametrize("cutoff", [0.0, 0.02])
 def test_steps_of_several_shards_are_those_of_one(n_parts: int, cutoff: float) -> None:
