@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+_ENDING_S = 2.0  # rich tells its thread to end, and does not wait for it
+
+
 @pytest.fixture(autouse=True)
 def forbid_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_args: Any, **_kwargs: Any) -> None:  # noqa: ANN401  # stands in for any call
@@ -32,5 +35,8 @@ def child_processes() -> set[int]:
 def forbid_leftovers() -> Iterator[None]:
     threads, children = set(threading.enumerate()), child_processes()
     yield
-    assert not set(threading.enumerate()) - threads, "the test left threads behind"
+    left = set(threading.enumerate()) - threads
+    for thread in left:
+        thread.join(_ENDING_S)
+    assert not any(thread.is_alive() for thread in left), "the test left threads behind"
     assert not child_processes() - children, "the test left child processes behind"
