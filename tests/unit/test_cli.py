@@ -21,7 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster_engine import errors
-from cluster_engine.cli import main, override_config
+from cluster_engine.cli import main
+from cluster_engine.cli.batch import override_config
 from cluster_engine.config import Config
 from cluster_engine.errors import ConfigError
 from cluster_engine.exit_codes import EXPECTED_ERRORS, exit_code_of

@@ -1,0 +1,124 @@
+"""Commands that run batches."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path  # noqa: TC003  # Typer reads the annotations
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cluster_engine import lookup, terminal
+from cluster_engine.cli.app import Json, Store, app, make_console, print_json
+from cluster_engine.config import Config, load_config, parse_config
+from cluster_engine.driver import consolidate as run_batch
+from cluster_engine.exit_codes import ExitCode
+from cluster_engine.linkage.criterion import METHODS, METRICS
+from cluster_engine.store.catalog import current_version
+from cluster_engine.store.snapshot import ConceptStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_SUMMARY_CONCEPTS = 10
+_ENDINGS = {
+    KeyboardInterrupt: ("interrupted", ExitCode.INTERRUPTED),
+    SystemExit: ("terminated", ExitCode.TERMINATED),
+}
+
+
+@app.command()
+def consolidate(
+    *,
+    inputs: Annotated[
+        list[str], typer.Option("--input", metavar="PATH", help="File, directory, glob or URI of episodes; repeatable.")
+    ],
+    store: Store,
+    config: Annotated[Path | None, typer.Option(help="YAML file; options given here override it.")] = None,
+    slot: Annotated[
+        str | None, typer.Option(help="Name of this batch; one that is committed is not run again.")
+    ] = None,
+    distance: Annotated[float | None, typer.Option(help="Cut the dendrogram at this distance.")] = None,
+    groups: Annotated[int | None, typer.Option(help="Cut the dendrogram into so many groups.")] = None,
+    min_episodes: Annotated[int | None, typer.Option(help="Episodes that a concept needs.")] = None,
+    method: Annotated[str | None, typer.Option(metavar="|".join(METHODS), help="Linkage.")] = None,
+    metric: Annotated[str | None, typer.Option(metavar="|".join(METRICS), help="Distance between vectors.")] = None,
+    id_column: Annotated[str | None, typer.Option(help="Column of ids.")] = None,
+    vector_column: Annotated[str | None, typer.Option(help="Column of vectors.")] = None,
+    time_column: Annotated[str | None, typer.Option(help="Column of times.")] = None,
+    importance_column: Annotated[str | None, typer.Option(help="Column of importances.")] = None,
+    text_column: Annotated[str | None, typer.Option(help="Column of texts.")] = None,
+    dimension: Annotated[int | None, typer.Option(help="Dimension that vectors must have.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Turn episodes into concepts and commit them to a store, on a local Ray unless RAY_ADDRESS is set."""
+    options = {
+        "cut.distance": distance,
+        "cut.n_groups": groups,
+        "cut.min_episodes": min_episodes,
+        "linkage.method": method,
+        "linkage.metric": metric,
+        "input.id": id_column,
+        "input.vector": vector_column,
+        "input.time": time_column,
+        "input.importance": importance_column,
+        "input.text": text_column,
+        "input.dimension": dimension,
+    }
+    settings = override_config(config, options)
+    before = current_version(store)
+    try:
+        with _terminable(), terminal.shown_progress(sys.stderr) as progress:
+            report = run_batch(inputs, store, settings, slot=slot, progress=progress)
+    except (KeyboardInterrupt, SystemExit) as end:
+        if isinstance(end, SystemExit) and end.code != signal.SIGTERM:
+            raise
+        now = current_version(store)
+        state = "the store is as it was" if now == before else f"the store is at version {now}"
+        word, code = _ENDINGS[type(end)]
+        typer.echo(f"{word}: {state}", err=True)
+        raise typer.Exit(code) from None
+    if as_json:
+        print_json(asdict(report))
+        return
+    committed = ConceptStore.open(store, version=report.version)
+    console = make_console()
+    console.print(terminal.batch_summary(report, committed.uri))
+    console.print(terminal.concept_table(lookup.concept_records(committed, _SUMMARY_CONCEPTS)))
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM leave the block by a SystemExit: from the start, as Ray's own handler does once it is connected."""
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def override_config(path: Path | None, options: Mapping[str, object]) -> Config:
+    """Return the configuration of a file (or the defaults), with options in place of its values.
+
+    Parameters
+    ----------
+    path : Path, optional
+    options : mapping of str to object
+        By "section.key"; None leaves the value of the file. One rule for the cut replaces another.
+
+    Raises
+    ------
+    ConfigError
+        As `load_config`; a value that an option gives is validated like one in a file.
+    """
+    content = (load_config(path) if path is not None else Config()).model_dump()
+    given = {key: value for key, value in options.items() if value is not None}
+    if given.keys() & {"cut.distance", "cut.n_groups"}:
+        content["cut"] |= {"distance": None, "n_groups": None}
+    for key, value in given.items():
+        section, name = key.split(".")
+        content[section][name] = value
+    return parse_config(content, "command line")
