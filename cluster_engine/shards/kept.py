@@ -1,0 +1,184 @@
+"""Bindings kept on disk: all of one shard as they were at one moment, and the decays that came after.
+
+Owns the two orders, by concept and by episode, in which they lie in memory-mapped files, and the reading of either.
+Refuses to know which of them are still true: that is the business of :mod:`cluster_engine.shards.tiers`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+import native_simd
+from cluster_engine.shards.mapped import MappedColumns
+from cluster_engine.shards.merging import join_columns
+from cluster_engine.shards.slots import ALL_SLOTS, are_in, slots_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    Int64Array = NDArray[np.int64]
+    Float32Array = NDArray[np.float32]
+    Columns = tuple[Int64Array, Int64Array, Float32Array]
+
+BLOCK_ROWS = 1 << 16  # bindings that are looked at together: 20 bytes each, and some times that to sort them
+_SAMPLE = 1 << 16  # episodes that say where ranges begin
+_SCHEMA = pa.schema([("concept_id", pa.int64()), ("episode_id", pa.int64()), ("strength", pa.float32())])
+
+
+class KeptBindings:
+    """The bindings of one moment.
+
+    Parameters
+    ----------
+    directory : path
+        Where the files go, 40 bytes a binding; they have no names.
+    blocks : iterable of (concept ids, episode ids, strengths)
+        By (concept, episode), the bindings of a concept in one block; none empty.
+    rows_at_a_time : int
+        Bindings that are sorted by episode together.
+
+    Attributes
+    ----------
+    decays : list of (float32, int)
+        Factors since that moment, and the slots that they are of.
+
+    Raises
+    ------
+    OSError
+        The disk is full.
+    """
+
+    def __init__(self, directory: Path, blocks: Iterable[Columns], rows_at_a_time: int = 1 << 20) -> None:
+        self._by_concept = MappedColumns(directory, _SCHEMA, blocks)
+        ranges = _by_episode(self._by_concept, rows_at_a_time)
+        self._by_episode = MappedColumns(directory, _SCHEMA, ranges)
+        self._first_episodes = np.array([episodes[0] for _, episodes, _ in self._by_episode.batches], np.int64)
+        self.decays: list[tuple[np.float32, int]] = []
+
+    @property
+    def n_bytes(self) -> int:
+        """Of the files."""
+        return self._by_concept.n_bytes + self._by_episode.n_bytes
+
+    def lines(self) -> tuple[Int64Array, Int64Array, Int64Array]:
+        """Return (concept ids, their bindings, the first row of each), by concept."""
+        parts = []
+        for (concepts, _, _), start in zip(self._by_concept.batches, self._by_concept.starts, strict=False):
+            ids, firsts, counts = np.unique(concepts, return_index=True, return_counts=True)
+            parts.append((ids, counts, start + firsts))
+        empty = np.empty(0, np.int64)
+        ids, counts, rows = (np.concatenate(column) for column in zip((empty,) * 3, *parts, strict=True))
+        return ids, counts, rows
+
+    def of_concepts(self, rows: Int64Array, counts: Int64Array) -> Columns:
+        """Return the bindings of concepts, one after the other: so many each, from these rows on."""
+        batches = np.searchsorted(self._by_concept.starts, rows, "right") - 1
+        parts = []
+        for batch, row, count in zip(batches.tolist(), rows.tolist(), counts.tolist(), strict=True):
+            first = row - int(self._by_concept.starts[batch])
+            parts.append(tuple(column[first : first + count] for column in self._by_concept.batches[batch]))
+        return self._decayed(join_columns([_none(), *parts]))  # type: ignore[list-item] # three columns
+
+    def of_episodes(self, episode_ids: Int64Array) -> Columns:
+        """Return the bindings of episodes, by no order that counts; O(log n) each."""
+        parts = [_none()]
+        batches = np.searchsorted(self._first_episodes, episode_ids, "right") - 1
+        for batch in np.unique(batches[batches >= 0]).tolist():
+            concepts, episodes, strengths = self._by_episode.batches[batch]
+            wanted = episode_ids[batches == batch]
+            firsts = np.searchsorted(episodes, wanted)
+            counts = np.searchsorted(episodes, wanted, "right") - firsts
+            rows = np.repeat(firsts - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
+            parts.append((concepts[rows], episodes[rows], strengths[rows]))
+        return self._decayed(join_columns(parts))
+
+    def _decayed(self, columns: Columns) -> Columns:
+        """Return bindings as they are now: each factor rounds once, as it does in memory."""
+        concepts, episodes, strengths = columns
+        slots = slots_of(concepts) if any(held != ALL_SLOTS for _, held in self.decays) else None
+        for factor, held in self.decays:
+            strengths *= factor if slots is None or held == ALL_SLOTS else np.where(are_in(slots, held), factor, 1)
+        return concepts, episodes, strengths
+
+
+def decay_factor(half_lives: float) -> np.float32:
+    """Return what `native_simd.BindingIndex.decay` multiplies by."""
+    factor = np.ones(1, np.float32)
+    if half_lives > 0 and (half_life := 1 / half_lives) > 0:  # as the native index has it
+        native_simd.decay_half_life(factor, np.zeros(1, np.int64), now=1, half_life=half_life)
+    elif half_lives > 0:
+        factor[0] = 0
+    return np.float32(factor[0])
+
+
+def spans(counts: Int64Array, most: int = BLOCK_ROWS) -> Iterator[slice]:
+    """Yield neighbours that have so many rows together at most, or one that has more.
+
+    Examples
+    --------
+    >>> list(spans(np.array([2, 2, 9, 1, 3]), most=4))
+    [slice(0, 2, None), slice(2, 3, None), slice(3, 5, None)]
+    """
+    ends, start = np.cumsum(counts), 0
+    while start < len(counts):
+        before = ends[start] - counts[start]
+        stop = max(int(np.searchsorted(ends, before + most, "right")), start + 1)
+        yield slice(start, stop)
+        start = stop
+
+
+def whole_concepts(blocks: Iterable[Columns]) -> Iterator[Columns]:
+    """Yield bindings, by concept, as `KeptBindings` takes them: by episode within a concept, and no concept divided.
+
+    Raises
+    ------
+    ValueError
+        The concepts do not ascend.
+    """
+    pending = _none()
+    for block in blocks:
+        joined = join_columns([pending, block])
+        concepts = joined[0]
+        if (np.diff(concepts) < 0).any():
+            raise ValueError("bindings are not in order of concept")
+        last = int(np.searchsorted(concepts, concepts[-1])) if len(concepts) else 0
+        yield from _sorted(tuple(column[:last] for column in joined))  # type: ignore[arg-type] # three columns
+        pending = tuple(column[last:] for column in joined)  # type: ignore[assignment] # as above
+    yield from _sorted(pending)
+
+
+def _sorted(columns: Columns) -> Iterator[Columns]:
+    concepts, episodes, strengths = columns
+    if len(concepts):
+        order = np.lexsort((episodes, concepts))
+        yield concepts[order], episodes[order], strengths[order]
+
+
+def _none() -> Columns:
+    return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
+
+
+def _by_episode(table: MappedColumns, rows_at_a_time: int) -> Iterator[Columns]:
+    """Yield all rows by (episode, concept), range after range of episodes, each found by a pass over all."""
+    n_ranges = -(-table.n_rows // rows_at_a_time)
+    if not n_ranges:
+        return
+    step = -(-table.n_rows // _SAMPLE)
+    sample = np.sort(np.concatenate([episodes[::step] for _, episodes, _ in table.batches]))
+    bounds = np.unique(sample[np.arange(1, n_ranges) * len(sample) // n_ranges])
+    int64 = np.iinfo(np.int64)
+    for low, high in zip([int64.min, *bounds], [*(bounds - 1), int64.max], strict=True):
+        parts = []
+        for columns in table.batches:
+            inside = (columns[1] >= low) & (columns[1] <= high)
+            parts.append(tuple(column[inside] for column in columns))
+        concepts, episodes, strengths = join_columns(parts)  # type: ignore[arg-type] # three columns
+        if len(concepts):
+            order = np.lexsort((concepts, episodes))
+            yield concepts[order], episodes[order], strengths[order]
