@@ -6,6 +6,7 @@ an id stands for and when anything should decay.
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
@@ -410,7 +411,9 @@ class BindingIndex:
         values = ffi.new("int64_t[]", lib.NS_N_INDEX_STATISTICS)
         by_shard = ffi.new("int64_t[]", self.n_shards)
         lib.ns_index_statistics(self._handle, values, by_shard)
-        return IndexStatistics(*(int(value) for value in values), tuple(int(count) for count in by_shard))
+        names = (field.name for field in fields(IndexStatistics) if field.name != "bindings_by_shard")
+        found = dict(zip(names, (int(value) for value in values), strict=True))
+        return IndexStatistics(**found, bindings_by_shard=tuple(int(count) for count in by_shard))
 
     def check(self) -> None:
         """Verify that both directions agree, fan-outs are counts, and strengths are in [0, 1]; O(n).

@@ -71,7 +71,8 @@ class ConceptLines:
     @classmethod
     def room_for(cls, n: int) -> ConceptLines:
         """Return arrays for n concepts, of which the library writes what they are."""
-        return cls(*(np.empty(n, np.int64) for _ in range(3)), *(np.empty(n, np.uint8) for _ in range(2)))
+        ids, fan_outs, kept_at = (np.empty(n, np.int64) for _ in range(3))
+        return cls(ids, fan_outs, kept_at, np.empty(n, np.uint8), np.empty(n, np.uint8))
 
 
 class IndexTiers:

@@ -6,14 +6,14 @@ Refuses to know which of them are still true: that is the business of :mod:`clus
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 import native_simd
-from cluster_engine.shards.mapped import MappedColumns
-from cluster_engine.shards.merging import join_columns
+from cluster_engine.shards.mapped import write_mapped
+from cluster_engine.shards.merging import join_columns, merge_bindings
 from cluster_engine.shards.slots import ALL_SLOTS, are_in, slots_of
 
 if TYPE_CHECKING:
@@ -26,9 +26,36 @@ if TYPE_CHECKING:
     Float32Array = NDArray[np.float32]
     Columns = tuple[Int64Array, Int64Array, Float32Array]
 
+NOTHING: Columns = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
 BLOCK_ROWS = 1 << 16  # bindings that are looked at together: 20 bytes each, and some times that to sort them
 _SAMPLE = 1 << 16  # episodes that say where ranges begin
-_SCHEMA = pa.schema([("concept_id", pa.int64()), ("episode_id", pa.int64()), ("strength", pa.float32())])
+_TYPES: dict[str, pa.DataType] = {"concept_id": pa.int64(), "episode_id": pa.int64(), "strength": pa.float32()}
+
+
+class _MappedBindings:
+    """Bindings in a file.
+
+    Attributes
+    ----------
+    batches : list of (concept ids, episode ids, strengths)
+        As they were written, and read-only.
+    starts : ndarray of int64, shape (b + 1,)
+        The first row of each batch, then the number of rows.
+    n_bytes : int
+    """
+
+    def __init__(self, directory: Path, batches: Iterable[Columns]) -> None:
+        names = list(_TYPES)
+        table = write_mapped(
+            directory, pa.schema(_TYPES), (pa.record_batch(list(columns), names) for columns in batches)
+        )
+        parts = table.to_batches()
+        self.batches: list[Columns] = [
+            (np.asarray(part[0], np.int64), np.asarray(part[1], np.int64), np.asarray(part[2], np.float32))
+            for part in parts
+        ]
+        self.starts = np.cumsum([0, *(part.num_rows for part in parts)])
+        self.n_bytes = table.nbytes
 
 
 class KeptBindings:
@@ -55,9 +82,8 @@ class KeptBindings:
     """
 
     def __init__(self, directory: Path, blocks: Iterable[Columns], rows_at_a_time: int = 1 << 20) -> None:
-        self._by_concept = MappedColumns(directory, _SCHEMA, blocks)
-        ranges = _by_episode(self._by_concept, rows_at_a_time)
-        self._by_episode = MappedColumns(directory, _SCHEMA, ranges)
+        self._by_concept = _MappedBindings(directory, blocks)
+        self._by_episode = _MappedBindings(directory, _by_episode(self._by_concept, rows_at_a_time))
         self._first_episodes = np.array([episodes[0] for _, episodes, _ in self._by_episode.batches], np.int64)
         self.decays: list[tuple[np.float32, int]] = []
 
@@ -79,23 +105,23 @@ class KeptBindings:
     def of_concepts(self, rows: Int64Array, counts: Int64Array) -> Columns:
         """Return the bindings of concepts, one after the other: so many each, from these rows on."""
         batches = np.searchsorted(self._by_concept.starts, rows, "right") - 1
-        parts = []
+        parts = [NOTHING]
         for batch, row, count in zip(batches.tolist(), rows.tolist(), counts.tolist(), strict=True):
             first = row - int(self._by_concept.starts[batch])
-            parts.append(tuple(column[first : first + count] for column in self._by_concept.batches[batch]))
-        return self._decayed(join_columns([_none(), *parts]))  # type: ignore[list-item] # three columns
+            parts.append(take_rows(self._by_concept.batches[batch], slice(first, first + count)))
+        return self._decayed(join_columns(parts))
 
     def of_episodes(self, episode_ids: Int64Array) -> Columns:
         """Return the bindings of episodes, by no order that counts; O(log n) each."""
-        parts = [_none()]
+        parts = [NOTHING]
         batches = np.searchsorted(self._first_episodes, episode_ids, "right") - 1
         for batch in np.unique(batches[batches >= 0]).tolist():
-            concepts, episodes, strengths = self._by_episode.batches[batch]
+            columns = self._by_episode.batches[batch]
             wanted = episode_ids[batches == batch]
-            firsts = np.searchsorted(episodes, wanted)
-            counts = np.searchsorted(episodes, wanted, "right") - firsts
+            firsts = np.searchsorted(columns[1], wanted)
+            counts = np.searchsorted(columns[1], wanted, "right") - firsts
             rows = np.repeat(firsts - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
-            parts.append((concepts[rows], episodes[rows], strengths[rows]))
+            parts.append(take_rows(columns, rows))
         return self._decayed(join_columns(parts))
 
     def _decayed(self, columns: Columns) -> Columns:
@@ -141,44 +167,39 @@ def whole_concepts(blocks: Iterable[Columns]) -> Iterator[Columns]:
     ValueError
         The concepts do not ascend.
     """
-    pending = _none()
+    pending = NOTHING
     for block in blocks:
         joined = join_columns([pending, block])
         concepts = joined[0]
         if (np.diff(concepts) < 0).any():
             raise ValueError("bindings are not in order of concept")
         last = int(np.searchsorted(concepts, concepts[-1])) if len(concepts) else 0
-        yield from _sorted(tuple(column[:last] for column in joined))  # type: ignore[arg-type] # three columns
-        pending = tuple(column[last:] for column in joined)  # type: ignore[assignment] # as above
-    yield from _sorted(pending)
+        if last:
+            yield merge_bindings([take_rows(joined, slice(last))])
+        pending = take_rows(joined, slice(last, None))
+    if len(pending[0]):
+        yield merge_bindings([pending])
 
 
-def _sorted(columns: Columns) -> Iterator[Columns]:
+def take_rows(columns: Columns, rows: NDArray[Any] | slice) -> Columns:
+    """Return some rows, by number or mask."""
     concepts, episodes, strengths = columns
-    if len(concepts):
-        order = np.lexsort((episodes, concepts))
-        yield concepts[order], episodes[order], strengths[order]
+    return concepts[rows], episodes[rows], strengths[rows]
 
 
-def _none() -> Columns:
-    return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
-
-
-def _by_episode(table: MappedColumns, rows_at_a_time: int) -> Iterator[Columns]:
+def _by_episode(table: _MappedBindings, rows_at_a_time: int) -> Iterator[Columns]:
     """Yield all rows by (episode, concept), range after range of episodes, each found by a pass over all."""
-    n_ranges = -(-table.n_rows // rows_at_a_time)
+    n_rows = int(table.starts[-1])
+    n_ranges = -(-n_rows // rows_at_a_time)
     if not n_ranges:
         return
-    step = -(-table.n_rows // _SAMPLE)
+    step = -(-n_rows // _SAMPLE)
     sample = np.sort(np.concatenate([episodes[::step] for _, episodes, _ in table.batches]))
-    bounds = np.unique(sample[np.arange(1, n_ranges) * len(sample) // n_ranges])
     int64 = np.iinfo(np.int64)
+    bounds = np.unique(sample[np.arange(1, n_ranges) * len(sample) // n_ranges])
+    bounds = bounds[bounds > int64.min]
     for low, high in zip([int64.min, *bounds], [*(bounds - 1), int64.max], strict=True):
-        parts = []
-        for columns in table.batches:
-            inside = (columns[1] >= low) & (columns[1] <= high)
-            parts.append(tuple(column[inside] for column in columns))
-        concepts, episodes, strengths = join_columns(parts)  # type: ignore[arg-type] # three columns
-        if len(concepts):
-            order = np.lexsort((concepts, episodes))
-            yield concepts[order], episodes[order], strengths[order]
+        inside = [take_rows(part, (part[1] >= low) & (part[1] <= high)) for part in table.batches]
+        columns = join_columns(inside)
+        if len(columns[0]):
+            yield take_rows(columns, np.lexsort((columns[0], columns[1])))

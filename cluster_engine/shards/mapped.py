@@ -8,18 +8,13 @@ from __future__ import annotations
 
 import mmap
 import tempfile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    Columns = tuple[NDArray[Any], ...]
 
 
 def write_mapped(directory: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> pa.Table:
@@ -41,35 +36,3 @@ def write_mapped(directory: Path, schema: pa.Schema, batches: Iterable[pa.Record
         # The table holds the map, which is closed when nobody looks at it any more.
         mapped = pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     return pa.ipc.open_file(mapped).read_all()
-
-
-class MappedColumns:
-    """Columns of numbers in such a file.
-
-    Parameters
-    ----------
-    directory : path
-    schema : Schema
-    batches : iterable of tuple of ndarray
-        The columns of some rows, in order; none empty.
-
-    Attributes
-    ----------
-    batches : list of tuple of ndarray
-        As given, and read-only.
-    starts : ndarray of int64, shape (b + 1,)
-        The first row of each batch, then the number of rows.
-    n_bytes : int
-    """
-
-    def __init__(self, directory: Path, schema: pa.Schema, batches: Iterable[Columns]) -> None:
-        table = write_mapped(directory, schema, (pa.record_batch(list(columns), schema) for columns in batches))
-        parts = table.to_batches()
-        self.batches: list[Columns] = [tuple(np.asarray(column) for column in part.columns) for part in parts]
-        self.starts = np.cumsum([0, *(part.num_rows for part in parts)])
-        self.n_bytes = table.nbytes
-
-    @property
-    def n_rows(self) -> int:
-        """Rows of all batches."""
-        return int(self.starts[-1])

@@ -1,8 +1,9 @@
 """A binding index that keeps within a memory limit: what it uses little lies on disk.
 
-Three tiers. The first is the line of a concept, 64 bytes, always in memory: fan-out, activations, version, uses lately.
-The second are the arrays of the native index, with the bindings of concepts that are *here*. The third is a file, mapped
-into memory, with the bindings of all concepts as they were when it was written; it is read for those that are *outside*.
+Three tiers. The first is the line of a concept, 64 bytes, always in memory: fan-out, activations, version, uses of
+late. The second are the arrays of the native index, with the bindings of concepts that are *here*. The third is a file,
+mapped into memory, with the bindings of all concepts as they were when it was written; it is read for those that are
+*outside*.
 
 Owns what comes and goes, and when. Refuses to know the store, the log and Ray: the file is a cache, and what was in it
 comes from the version and the log again.
@@ -24,7 +25,15 @@ import numpy as np
 
 import native_simd
 from cluster_engine.errors import CapacityError
-from cluster_engine.shards.kept import BLOCK_ROWS, KeptBindings, decay_factor, spans, whole_concepts
+from cluster_engine.shards.kept import (
+    BLOCK_ROWS,
+    NOTHING,
+    KeptBindings,
+    decay_factor,
+    spans,
+    take_rows,
+    whole_concepts,
+)
 from cluster_engine.shards.merging import choose_forgotten, join_columns, merge_bindings, merge_ranked
 from cluster_engine.shards.slots import ALL_SLOTS, are_in, slots_of
 from cluster_engine.shards.spread import Cues, SpreadRule, spread_over
@@ -72,6 +81,7 @@ class TieredIndex:
     Attributes
     ----------
     memory : IndexMemory
+    tiers : IndexTiers
 
     Notes
     -----
@@ -92,11 +102,12 @@ class TieredIndex:
 
     def __init__(self, n_shards: int, limit_bytes: int, directory: Path | None = None) -> None:
         self._index = native_simd.BindingIndex(n_shards)
-        if limit_bytes < self._index.tiers.n_bytes:
-            raise CapacityError(
-                f"{limit_bytes} bytes are less than the {self._index.tiers.n_bytes} of an empty index of {n_shards} shards"
-            )
         self.memory = self._index.memory
+        self.tiers = self._index.tiers
+        if limit_bytes < (n_bytes := self.tiers.n_bytes):
+            raise CapacityError(
+                f"an empty index of {n_shards} shards takes {n_bytes} bytes, and may take {limit_bytes}"
+            )
         self._limit_bytes = limit_bytes
         self._directory = directory or Path(tempfile.gettempdir())
         self._kept: KeptBindings | None = None
@@ -123,8 +134,8 @@ class TieredIndex:
         with self._moving:
             self._kept = KeptBindings(self._directory, whole_concepts(blocks), self._limit_bytes // _SORTED_SHARE + 1)
             self._n_writes += 1
-            self._index.tiers.adopt(*self._kept.lines())
-            n_bytes = self._index.tiers.n_bytes
+            self.tiers.adopt(*self._kept.lines())
+            n_bytes = self.tiers.n_bytes
             if n_bytes > self._limit_bytes:
                 raise CapacityError(
                     f"the lines of all concepts take {n_bytes} bytes, more than the limit of {self._limit_bytes}"
@@ -137,48 +148,48 @@ class TieredIndex:
         self, concept_ids: Int64Array, episode_ids: Int64Array, strengths: Float32Array, op_id: int, *, threads: int = 1
     ) -> bool:
         """As `BindingIndex.bind`."""
-        with self._changing("bind", concept_ids):
+        with self._here("bind", concept_ids):
             return self._index.bind(concept_ids, episode_ids, strengths, op_id, threads=threads)
 
     def set_strengths(
         self, concept_ids: Int64Array, episode_ids: Int64Array, strengths: Float32Array, op_id: int, *, threads: int = 1
     ) -> bool:
         """As `BindingIndex.set_strengths`."""
-        with self._changing("set_strengths", concept_ids):
+        with self._here("set_strengths", concept_ids):
             return self._index.set_strengths(concept_ids, episode_ids, strengths, op_id, threads=threads)
 
     def add_strengths(
         self, concept_ids: Int64Array, episode_ids: Int64Array, amounts: Float32Array, op_id: int, *, threads: int = 1
     ) -> bool:
         """As `BindingIndex.add_strengths`."""
-        with self._changing("add_strengths", concept_ids):
+        with self._here("add_strengths", concept_ids):
             return self._index.add_strengths(concept_ids, episode_ids, amounts, op_id, threads=threads)
 
     def unbind(self, concept_ids: Int64Array, episode_ids: Int64Array, op_id: int, *, threads: int = 1) -> bool:
         """As `BindingIndex.unbind`."""
-        with self._changing("unbind", concept_ids):
+        with self._here("unbind", concept_ids):
             return self._index.unbind(concept_ids, episode_ids, op_id, threads=threads)
 
     def verify_change(
         self, kind: ChangeKind, concept_ids: Int64Array, episode_ids: Int64Array, values: Float32Array | None = None
     ) -> None:
-        """As `BindingIndex.verify_change`; a batch that is verified has its concepts here when it is applied."""
-        with self._moving:
-            self._fetch("verify", concept_ids, change=False)
+        """As `BindingIndex.verify_change`."""
+        with self._here("verify", concept_ids, change=False):
             self._index.verify_change(kind, concept_ids, episode_ids, values)
 
     def decay_concepts(self, concept_ids: Int64Array, rates: Float32Array, dt: float, op_id: int) -> bool:
         """As `BindingIndex.decay_concepts`."""
-        with self._changing("decay_concepts", concept_ids):
+        with self._here("decay_concepts", concept_ids):
             return self._index.decay_concepts(concept_ids, rates, dt, op_id)
 
     def activate(self, concept_ids: Int64Array, at: int, op_id: int) -> bool:
         """As `BindingIndex.activate`: a matter of lines."""
-        return self._index.activate(concept_ids, at, op_id)
+        with self._changing():
+            return self._index.activate(concept_ids, at, op_id)
 
     def decay(self, half_lives: float, op_id: int, *, slots: int = ALL_SLOTS, threads: int = 1) -> bool:
         """As `BindingIndex.decay`, of the concepts in some slots."""
-        with self._moving:
+        with self._changing():
             if slots == ALL_SLOTS:
                 is_applied = self._index.decay(half_lives, op_id, threads=threads)
             else:
@@ -191,7 +202,7 @@ class TieredIndex:
 
     def forget(self, below: float, op_id: int, *, keep: int = 1, threads: int = 1) -> int | None:
         """As `BindingIndex.forget`; what goes comes first, all at a time."""
-        with self._moving:
+        with self._changing():
             if not self._n_outside():
                 return self._index.forget(below, op_id, keep=keep, threads=threads)
             weak = weak_bindings(self.blocks(), below)
@@ -225,10 +236,10 @@ class TieredIndex:
         """As `BindingIndex.episodes_of`."""
         found = self._index.episodes_of(concept_ids)
         if (np.diff(found.offsets) > 0).all():  # what is here is here as a whole
-            self._count("episodes_of", self._index.tiers.use(concept_ids).tiers)
+            self._count("episodes_of", self.tiers.use(concept_ids).tiers)
             return found
         with self._moving:
-            lines = self._index.tiers.use(concept_ids)
+            lines = self.tiers.use(concept_ids)
             self._count("episodes_of", lines.tiers)
             found = self._index.episodes_of(concept_ids)
             _, firsts = np.unique(concept_ids, return_index=True)
@@ -241,8 +252,8 @@ class TieredIndex:
         """As `BindingIndex.concepts_of`."""
         with self._moving:
             found = self._index.concepts_of(episode_ids)
-            concepts, episodes, strengths = self._of_episodes(np.unique(episode_ids))
-            lines = self._index.tiers.use(np.unique(np.concatenate([found.ids, concepts])))
+            concepts, episodes, strengths = self._of_episodes("concepts_of", np.unique(episode_ids))
+            lines = self.tiers.use(np.unique(np.concatenate([found.ids, concepts])))
             self._count("concepts_of", lines.tiers)
             self._invite(lines.take(lines.tiers == Tier.OUTSIDE))
             return _joined(found, episode_ids, (episodes, concepts, strengths))
@@ -272,7 +283,7 @@ class TieredIndex:
                 "cutoff_units": rule.cutoff_units,
             }
             parts = [self._index.spread(*arguments, **how, threads=threads)]
-            self._count("spread", self._index.tiers.find(parts[0].concepts.ids).tiers)
+            self._count("spread", self.tiers.find(parts[0].concepts.ids).tiers)
             for columns in self._blocks_reached(cues):
                 part = native_simd.BindingIndex(1)
                 part.bind(*columns, 0)
@@ -297,7 +308,7 @@ class TieredIndex:
                     k=k,
                     threads=threads,
                 )
-            self._invite((lines := self._index.tiers.use(found.concepts.ids)).take(lines.tiers == Tier.OUTSIDE))
+            self._invite((lines := self.tiers.use(found.concepts.ids)).take(lines.tiers == Tier.OUTSIDE))
             self._trim()
             return found
 
@@ -330,8 +341,8 @@ class TieredIndex:
         Returns
         -------
         dict of str to int or dict
-            ``hits`` and ``misses`` by operation, then by tier. A row of a call asks for the line of its concept; if the
-            call needs bindings and there are some, it asks memory for them; what is not there is asked of the disk, which
+            ``hits`` and ``misses`` by operation, then by tier. A row of a call asks for the line of its concept; if it
+            needs bindings and there are some, it asks memory for them; what is not there is asked of the disk, which
             misses if a page was not in the page cache.
         """
         found = self._index.statistics()
@@ -362,28 +373,30 @@ class TieredIndex:
         with self._moving:
             kept = KeptBindings(self._directory, self.blocks(), self._limit_bytes // _SORTED_SHARE + 1)
             ids, _, rows = kept.lines()
-            self._index.tiers.settle(ids, rows)
+            self.tiers.settle(ids, rows)
             self._kept, self._n_writes = kept, self._n_writes + 1
 
     # ---- what comes and goes ----
 
     @contextmanager
-    def _changing(self, operation: str, concept_ids: Int64Array) -> Iterator[None]:
-        """Have the bindings of concepts here while the block changes them."""
+    def _changing(self) -> Iterator[None]:
+        """Keep within the limit whatever the block does."""
         with self._moving:
-            self._fetch(operation, concept_ids, change=True)
             try:
                 yield
             finally:
                 self._trim()
 
-    def _fetch(self, operation: str, concept_ids: Int64Array, *, change: bool) -> None:
-        lines = self._index.tiers.use(concept_ids, change=change)
-        self._count(operation, lines.tiers)
-        outside = lines.take(lines.tiers == Tier.OUTSIDE)
-        if len(outside.ids):
+    @contextmanager
+    def _here(self, operation: str, concept_ids: Int64Array, *, change: bool = True) -> Iterator[None]:
+        """Have the bindings of concepts here while the block changes them."""
+        with self._changing():
+            lines = self.tiers.use(concept_ids, change=change)
+            self._count(operation, lines.tiers)
+            outside = lines.take(lines.tiers == Tier.OUTSIDE)
             _, firsts = np.unique(outside.ids, return_index=True)
             self._take_in(outside.take(firsts), operation, change=change)
+            yield
 
     def _take_in(self, lines: ConceptLines, operation: str = "invite", *, change: bool = False) -> None:
         """Take bindings of concepts back in."""
@@ -391,13 +404,13 @@ class TieredIndex:
             part = lines.take(some)
             _, episodes, strengths = self._read(operation, part)
             offsets = np.concatenate([[0], np.cumsum(part.fan_outs)])
-            self._index.tiers.admit(part.ids, offsets, episodes, strengths, change=change)
+            self.tiers.admit(part.ids, offsets, episodes, strengths, change=change)
 
     def _invite(self, outside: ConceptLines) -> None:
         """Take in what was read, as far as there is room; of the others, the most used if it is worth what must go."""
         if not len(outside.ids):
             return
-        tiers = self._index.tiers
+        tiers = self.tiers
         fits = np.cumsum(outside.fan_outs) <= self._room()
         self._take_in(outside.take(fits))
         others = outside.take(~fits)
@@ -412,7 +425,7 @@ class TieredIndex:
 
     def _trim(self) -> None:
         """Keep within the limit, as far as the disk allows."""
-        tiers = self._index.tiers
+        tiers = self.tiers
         if tiers.n_bytes <= self._limit_bytes:
             return
         tiers.shrink()
@@ -437,15 +450,15 @@ class TieredIndex:
 
     def _room(self) -> int:
         """Return how many more bindings there is room for."""
-        return max(self._limit_bytes - self._index.tiers.n_bytes, 0) // _BYTES_A_BINDING
+        return max(self._limit_bytes - self.tiers.n_bytes, 0) // _BYTES_A_BINDING
 
     def _n_outside(self) -> int:
-        return self._index.tiers.counts()[1]
+        return self.tiers.counts()[1]
 
     # ---- what is outside ----
 
     def _all_lines(self) -> ConceptLines:
-        lines = self._index.tiers.lines()
+        lines = self.tiers.lines()
         return lines.take(np.argsort(lines.ids))
 
     def _columns(self, lines: ConceptLines) -> Columns:
@@ -457,27 +470,26 @@ class TieredIndex:
     def _read(self, operation: str, outside: ConceptLines) -> Columns:
         """Return the bindings of concepts that are outside, one after the other."""
         if not len(outside.ids):
-            return _nothing()
+            return NOTHING
         assert self._kept is not None  # noqa: S101 - where else would they be
         kept = self._kept
         return self._from_disk(operation, len(outside.ids), lambda: kept.of_concepts(outside.kept_at, outside.fan_outs))
 
-    def _of_episodes(self, episode_ids: Int64Array) -> Columns:
+    def _of_episodes(self, operation: str, episode_ids: Int64Array) -> Columns:
         """Return the bindings of episodes to concepts that are outside."""
-        if self._kept is None:
-            return _nothing()
+        if self._kept is None or not self._n_outside():
+            return NOTHING
         kept = self._kept
-        columns = self._from_disk("concepts_of", len(episode_ids), lambda: kept.of_episodes(episode_ids))
-        still = self._index.tiers.find(columns[0]).tiers == Tier.OUTSIDE
-        return columns[0][still], columns[1][still], columns[2][still]
+        columns = self._from_disk(operation, len(episode_ids), lambda: kept.of_episodes(episode_ids))
+        return take_rows(columns, self.tiers.find(columns[0]).tiers == Tier.OUTSIDE)
 
     def _blocks_reached(self, cues: Cues) -> Iterator[Columns]:
         """Yield the bindings of all concepts outside that cues reach in a step."""
         reached = [cues.concepts.ids]
         for start in range(0, len(cues.episodes.ids), BLOCK_ROWS):
-            concepts = self._of_episodes(cues.episodes.ids[start : start + BLOCK_ROWS])[0]
+            concepts = self._of_episodes("spread", cues.episodes.ids[start : start + BLOCK_ROWS])[0]
             reached.append(np.unique(concepts))
-        lines = self._index.tiers.find(np.unique(np.concatenate(reached)))
+        lines = self.tiers.find(np.unique(np.concatenate(reached)))
         lines = lines.take(lines.tiers == Tier.OUTSIDE)
         self._count("spread", lines.tiers)
         for some in spans(lines.fan_outs):
@@ -517,11 +529,7 @@ def decay_slots(index: native_simd.BindingIndex, half_lives: float, slots: int, 
 
 def weak_bindings(blocks: Iterable[Columns], below: float) -> Columns:
     """Return (concept ids, episodes, strengths) of the bindings weaker than ``below``."""
-    parts = [_nothing()]
-    for concepts, episodes, strengths in blocks:
-        weak = strengths < np.float32(below)
-        parts.append((concepts[weak], episodes[weak], strengths[weak]))
-    return join_columns(parts)
+    return join_columns([NOTHING, *(take_rows(block, block[2] < np.float32(below)) for block in blocks)])
 
 
 def count_strong(blocks: Iterable[Columns], episodes: Int64Array, below: float) -> Int64Array:
@@ -551,10 +559,6 @@ def _joined(found: BindingLists, names: Int64Array, others: Columns) -> BindingL
         strengths.append(ranked[1])
     offsets = np.cumsum([0, *(len(part) for part in ids[1:])])
     return BindingLists(offsets, np.concatenate(ids), np.concatenate(strengths))
-
-
-def _nothing() -> Columns:
-    return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
 
 
 def _by_operation(counts: Counter[tuple[str, TierName]]) -> dict[str, dict[str, int]]:
