@@ -6,14 +6,14 @@ Refuses to know which of them are still true: that is the business of :mod:`clus
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 import native_simd
 from cluster_engine.shards.mapped import write_mapped
-from cluster_engine.shards.merging import join_columns, merge_bindings
+from cluster_engine.shards.merging import NOTHING, join_columns, merge_bindings, take_rows
 from cluster_engine.shards.slots import ALL_SLOTS, are_in, slots_of
 
 if TYPE_CHECKING:
@@ -22,11 +22,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Int64Array = NDArray[np.int64]
-    Float32Array = NDArray[np.float32]
-    Columns = tuple[Int64Array, Int64Array, Float32Array]
+    from cluster_engine.shards.shard import Columns
 
-NOTHING: Columns = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
+    Int64Array = NDArray[np.int64]
+
 BLOCK_ROWS = 1 << 16  # bindings that are looked at together: 20 bytes each, and some times that to sort them
 _SAMPLE = 1 << 16  # episodes that say where ranges begin
 _TYPES: dict[str, pa.DataType] = {"concept_id": pa.int64(), "episode_id": pa.int64(), "strength": pa.float32()}
@@ -179,12 +178,6 @@ def whole_concepts(blocks: Iterable[Columns]) -> Iterator[Columns]:
         pending = take_rows(joined, slice(last, None))
     if len(pending[0]):
         yield merge_bindings([pending])
-
-
-def take_rows(columns: Columns, rows: NDArray[Any] | slice) -> Columns:
-    """Return some rows, by number or mask."""
-    concepts, episodes, strengths = columns
-    return concepts[rows], episodes[rows], strengths[rows]
 
 
 def _by_episode(table: _MappedBindings, rows_at_a_time: int) -> Iterator[Columns]:

@@ -13,9 +13,10 @@ import numpy as np
 
 import native_simd
 from cluster_engine.shards.memory import PlacedMemory
+from cluster_engine.shards.merging import NOTHING, join_columns
 from cluster_engine.shards.placement import UNPLACED
 from cluster_engine.shards.spread import Cues, SpreadRule, cues_of
-from cluster_engine.shards.tiers import TieredIndex, decay_slots
+from cluster_engine.shards.tiered_index import TieredIndex, decay_slots
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -63,7 +64,7 @@ class BindingShard:
         threads that write it live.
     memory_limit_bytes : int, optional
         What the bindings may take in memory; those of concepts that are used little then lie on disk
-        (:class:`~cluster_engine.shards.tiers.TieredIndex`). No answer depends on it. Default, no limit.
+        (:class:`~cluster_engine.shards.tiered_index.TieredIndex`). No answer depends on it. Default, no limit.
     directory : path, optional
         Where they lie, in a file without a name; default, the system's for temporary files.
 
@@ -159,8 +160,7 @@ class BindingShard:
         if isinstance(index, TieredIndex):
             index.fill(blocks)
             return
-        for number, block in enumerate(blocks):
-            index.bind(*block, number, threads=self._threads)
+        index.bind(*join_columns([NOTHING, *blocks]), 0, threads=self._threads)
         index.restore_operations(np.empty(0, np.int64))
 
     def __len__(self) -> int:
@@ -368,6 +368,11 @@ class BindingShard:
     def statistics(self) -> native_simd.IndexStatistics:
         """Return counts and memory."""
         return self._index.statistics()
+
+    @property
+    def has_limit(self) -> bool:
+        """Whether some bindings may lie on disk."""
+        return isinstance(self._placed_index, TieredIndex)
 
     def tier_statistics(self) -> dict[str, Any] | None:
         """Return sizes of the tiers and how often they were asked (`TieredIndex.tier_statistics`); None without."""

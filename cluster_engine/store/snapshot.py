@@ -6,6 +6,7 @@ Owns the checking of what is read. Refuses to write.
 from __future__ import annotations
 
 import hashlib
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,10 +18,10 @@ from cluster_engine.errors import StoreCorruptError, StoreError
 from cluster_engine.store.catalog import list_versions, read_history, read_manifest
 from cluster_engine.store.location import Location, StoreUri, locate
 from cluster_engine.store.search import CentroidIndex, Neighbours
-from cluster_engine.store.tables import TABLE_NAMES, read_table
+from cluster_engine.store.tables import TABLE_NAMES, read_batches, read_schema, read_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -93,6 +94,16 @@ class ConceptStore:
     def bindings(self) -> pa.Table:
         """Return the bindings: concept_id, episode_id, strength, contribution; by concept_id, then episode_id."""
         return self._table("bindings")
+
+    def binding_schema(self) -> pa.Schema:
+        """Return the names and types of the columns of `bindings`."""
+        with self._parquet_errors("bindings"):
+            return read_schema(self._data("bindings"))
+
+    def binding_batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        """Yield these columns of `bindings`, so many rows at a time as a writer held."""
+        with self._parquet_errors("bindings"):
+            yield from read_batches(self._data("bindings"), columns)
 
     def hierarchy(self) -> pa.Table:
         """Return the merges above the cut: node_id, left_id, right_id, distance, n_episodes."""
@@ -213,15 +224,24 @@ class ConceptStore:
             self._check_size(path, name, size_bytes)
 
     def _table(self, name: str, columns: list[str] | None = None) -> pa.Table:
+        with self._parquet_errors(name):
+            return read_table(self._data(name), columns)
+
+    def _data(self, name: str) -> pa.Buffer:
         path = self.manifest.path(name)
         data = self._location.read(path)
         self._check_size(path, name, data.size)
         if name not in self._verified:
             self._check_sha256(path, name, data)
+        return data
+
+    @contextmanager
+    def _parquet_errors(self, name: str) -> Iterator[None]:
         try:
-            return read_table(data, columns)
+            yield
         except (pa.ArrowException, OSError) as error:
-            raise StoreCorruptError(f"{self._full(path)} has the right checksum but is not Parquet: {error}") from error
+            path = self._full(self.manifest.path(name))
+            raise StoreCorruptError(f"{path} has the right checksum but is not Parquet: {error}") from error
 
     def _find_problem(self, name: str) -> str | None:
         path = self.manifest.path(name)

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from typing_extensions import Buffer
 
@@ -105,6 +105,17 @@ def read_table(data: pa.Buffer, columns: list[str] | None = None) -> pa.Table:
     """
     with pq.ParquetFile(pa.BufferReader(data)) as file:
         return file.read(columns=columns)
+
+
+def read_schema(data: pa.Buffer) -> pa.Schema:
+    """Return the names and types of the columns of a Parquet file; raises what `read_table` does."""
+    return pq.read_schema(pa.BufferReader(data))
+
+
+def read_batches(data: pa.Buffer, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Yield some columns of a Parquet file, `ROW_GROUP_ROWS` rows at a time; raises what `read_table` does."""
+    with pq.ParquetFile(pa.BufferReader(data)) as file:
+        yield from file.iter_batches(ROW_GROUP_ROWS, columns=columns)
 
 
 class _ChecksumSink(io.RawIOBase):

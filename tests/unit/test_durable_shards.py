@@ -24,7 +24,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from cluster_engine.errors import CommitConflictError, StoreCorruptError, StoreError
 from cluster_engine.shards.checkpoint import commit_checkpoint, plan_checkpoint
 from cluster_engine.shards.durable import DurableShards, next_life
-from cluster_engine.shards.merging import choose_forgotten, join_columns
+from cluster_engine.shards.forgetting import choose_forgotten
+from cluster_engine.shards.merging import join_columns
 from cluster_engine.shards.mutation import Mutation
 from cluster_engine.shards.names import number_episodes
 from cluster_engine.shards.shard import BindingShard

@@ -77,7 +77,9 @@ class Histories(RuleBasedStateMachine):
     def bind(self, n: int) -> None:
         self.change("bind", *some_pairs(self.rng, n))
 
-    @rule(method=st.sampled_from(["set_strengths", "add_strengths", "unbind"]), n=st.integers(0, 40), is_bad=st.booleans())
+    @rule(
+        method=st.sampled_from(["set_strengths", "add_strengths", "unbind"]), n=st.integers(0, 40), is_bad=st.booleans()
+    )
     def change_known(self, method: str, n: int, is_bad: bool) -> None:
         known = self.free.bindings()
         rows = self.rng.permutation(len(known[0]))[:n]
