@@ -174,10 +174,19 @@ def divide(
     firsts = LANES * starts[:-1] - (np.cumsum(counts) - counts)  # what a cell's positions are ahead of its ranks
     order = np.argsort(cells, kind="stable")
     numbers[np.arange(len(x)) + firsts[cells[order]]] = order
-    units = _unit_rows(x, rows)
+    centre_units = _unit_rows(middles)
+    if rows is None:
+        units = _unit_rows(x)
+    else:
+        norms(x, unit=True)  # raises before anything is written
+        units = require_output(rows, (len(x), x.shape[1]), "rows")
+        if not units.flags.c_contiguous:
+            raise ValueError("rows must be contiguous: pass an array of its own")
+        require_apart(units, "rows", {"vectors": x, "centres": middles, "cell_of": cells})
+        _unit_rows(x, units)
     ranks = np.full(_in_panels(len(middles)), -1, np.int64)
     ranks[: len(middles)] = np.arange(len(middles))
-    centre_digits, centre_scales, _ = _rounded(_unit_rows(middles), ranks, threads)
+    centre_digits, centre_scales, _ = _rounded(centre_units, ranks, threads)
     return Cells(units, numbers, starts, *_rounded(units, numbers, threads), centre_digits, centre_scales)
 
 
@@ -264,10 +273,7 @@ def _in_panels(n: int) -> int:
 
 def _unit_rows(x: Float32Array, out: Float32Array | None = None) -> Float32Array:
     n, d = x.shape
-    units = empty_aligned((n, d), np.float32) if out is None else require_output(out, (n, d), "rows")
-    if not units.flags.c_contiguous:
-        raise ValueError("rows must be contiguous: pass an array of its own")
-    require_apart(units, "rows", {"vectors": x})
+    units = empty_aligned((n, d), np.float32) if out is None else out
     status = lib.ns_unit_rows(first_row(x), n, d, row_stride(x), ffi.from_buffer("float[]", units))
     if status == lib.NS_E_ROW:
         norms(x, unit=True)
