@@ -15,7 +15,6 @@ import numpy as np
 
 from native_simd.arguments import require_flag, require_integer
 from native_simd.arrays import check_status, require_contiguous
-from native_simd.binding_arguments import require_column
 from native_simd.isa import ffi, lib
 from native_simd.packing import RowError
 
@@ -170,9 +169,11 @@ class IndexTiers:
         concepts = require_contiguous(concept_ids, np.int64, "concept_ids")
         ends = _require_beside(offsets, "offsets", len(concepts) + 1)
         episodes = require_contiguous(episode_ids, np.int64, "episode_ids")
-        values = require_column(strengths, "strengths", len(episodes))
-        if ends[0] != 0 or (np.diff(ends) < 0).any() or ends[-1] != len(episodes):
-            raise ValueError(f"offsets must rise from 0 to the {len(episodes)} bindings")
+        values: Float32Array = require_contiguous(strengths, np.float32, "strengths")
+        if len(values) != len(episodes):
+            raise TypeError(f"strengths must have the shape of episode_ids, {episodes.shape}, got {values.shape}")
+        if ends[0] != 0 or (ends[1:] < ends[:-1]).any() or ends[-1] != len(episodes):
+            raise ValueError(f"offsets must rise from 0 to the number of episode_ids, {len(episodes)}")
         bad_row = ffi.new("int64_t *")
         status = lib.ns_index_admit(
             self._handle,
@@ -253,7 +254,7 @@ class IndexTiers:
 def _require_beside(values: object, name: str, n: int) -> Int64Array:
     column: Int64Array = require_contiguous(values, np.int64, name)
     if len(column) != n:
-        raise TypeError(f"{name} must have shape ({n},), got {column.shape}")
+        raise TypeError(f"{name} of these concept_ids must have shape ({n},), got {column.shape}")
     return column
 
 

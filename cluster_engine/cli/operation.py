@@ -40,6 +40,14 @@ def serve(
     token_file: Annotated[
         Path | None, typer.Option(help="File with the token that requests must carry.", metavar="FILE")
     ] = None,
+    memory_limit_bytes: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="What bindings and centroids of an actor may take in memory; the rest lies on disk.",
+            metavar="N",
+        ),
+    ] = None,
 ) -> None:
     """Serve a store's concepts and bindings over HTTP, until Ctrl-C or SIGTERM."""
     try:
@@ -56,6 +64,7 @@ def serve(
             host,
             port,
             server.read_digest(token_file),
+            memory_limit_bytes=memory_limit_bytes,
             ready=lambda facts: typer.echo(terminal.json_line(facts), file=stdout),
         )
 

@@ -27,6 +27,7 @@ def serve_store(
     port: int,
     token_digest: bytes | None,
     *,
+    memory_limit_bytes: int | None = None,
     ready: Callable[[dict[str, Any]], object],
 ) -> None:
     """Serve a store until Ctrl-C or SIGTERM, and then commit what was changed.
@@ -39,6 +40,8 @@ def serve_store(
     port : int
     token_digest : bytes or None
         SHA-256 of the token that requests must carry.
+    memory_limit_bytes : int, optional
+        See `BindingService.start`.
     ready : callable
         Called with what is served, and where, once requests are answered.
 
@@ -46,6 +49,8 @@ def serve_store(
     ------
     ConfigError
         The host or the port cannot be used.
+    CapacityError
+        The memory limit is below what must be in memory.
     ClusterConnectionError, ServiceError, StoreError
         Ray cannot be reached, a service runs in the namespace already, or the store cannot be read.
     """
@@ -54,7 +59,7 @@ def serve_store(
     with (
         _until_signalled(),
         connected(),
-        _running(store, namespace) as service,
+        _running(store, namespace, memory_limit_bytes) as service,
         serving(namespace, host, port, token_digest),
     ):
         _listen_for_signals()  # Ray has put its own handler in place of ours
@@ -65,9 +70,9 @@ def serve_store(
 
 
 @contextmanager
-def _running(store: str, namespace: str) -> Iterator[BindingService]:
+def _running(store: str, namespace: str, memory_limit_bytes: int | None) -> Iterator[BindingService]:
     """Start a service; at the end commit what it was told."""
-    service = BindingService.start(store, namespace)
+    service = BindingService.start(store, namespace, memory_limit_bytes=memory_limit_bytes)
     try:
         yield service
     finally:

@@ -48,12 +48,15 @@ class ServiceFacts:
     life : int
         Start of the service.
     n_actors, n_shards : int
+    memory_limit_bytes : int or None
+        Of the bindings and centroids of one actor.
     """
 
     store: str
     life: int
     n_actors: int
     n_shards: int
+    memory_limit_bytes: int | None = None
 
 
 class IndexActor:
@@ -99,6 +102,7 @@ class IndexActor:
                 n_shards=facts.n_shards,
                 threads=self._threads,
                 plan=plan,
+                memory_limit_bytes=facts.memory_limit_bytes,
             )
         except ClusterEngineError as refusal:
             self._refusal = refusal

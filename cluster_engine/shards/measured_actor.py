@@ -132,6 +132,19 @@ class MeasuredIndexActor(IndexActor):
         for metric, name in _COUNTERS.items():
             self._recorder.add(metric, found[name] - self._known[name], actor=self._label)
             self._known[name] = found[name]
+        if found["tiers"] is not None:
+            self._record_tiers(found["tiers"])
+
+    def _record_tiers(self, found: dict[str, Any]) -> None:
+        for metric, name in _TIER_GAUGES.items():
+            self._recorder.set(metric, found[name], actor=self._label)
+        for metric, name in _TIER_COUNTERS.items():
+            for operation, by_tier in found[name].items():
+                for tier, n in by_tier.items():
+                    key = f"{name} {operation} {tier}"
+                    labels = {"actor": self._label, "operation": operation, "tier": tier}
+                    self._recorder.add(metric, n - self._known.get(key, 0.0), **labels)
+                    self._known[key] = n
 
     def _record_placement(self, placement: PlacementReport) -> None:
         asked = {
@@ -150,4 +163,6 @@ _GAUGES = {
     "log_bytes": "log_bytes",
     "log_replayed": "n_replayed",
 }
+_TIER_GAUGES = {"shard_bindings_outside": "n_bindings_outside", "shard_limit_bytes": "limit_bytes"}
+_TIER_COUNTERS = {"tier_hits": "hits", "tier_misses": "misses"}
 _COUNTERS = {"log_fsyncs": "n_syncs", "log_fsync_seconds": "sync_s"}

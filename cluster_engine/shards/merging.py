@@ -9,7 +9,7 @@ import numpy as np
 from cluster_engine.store.search import Neighbours
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -54,3 +54,12 @@ def merge_neighbours(parts: Sequence[Neighbours], k: int) -> Neighbours:
     similarities = np.concatenate([part.similarities for part in parts], axis=1)
     order = np.lexsort((ids, -similarities), axis=1)[:, :k]
     return Neighbours(np.take_along_axis(ids, order, axis=1), np.take_along_axis(similarities, order, axis=1))
+
+
+def merge_counts(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return sums of numbers, by name, in dictionaries of any depth; None of no part."""
+    if not parts:
+        return None
+    names = dict.fromkeys(name for part in parts for name in part)
+    found = {name: [part[name] for part in parts if name in part] for name in names}
+    return {name: merge_counts(given) if isinstance(given[0], dict) else sum(given) for name, given in found.items()}

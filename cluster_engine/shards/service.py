@@ -26,7 +26,7 @@ from cluster_engine.shards.durable import next_life
 from cluster_engine.shards.forgetting import choose_forgotten
 from cluster_engine.shards.index_actor import ServiceFacts
 from cluster_engine.shards.measured_actor import MeasuredIndexActor
-from cluster_engine.shards.merging import join_columns, merge_bindings, merge_neighbours, merge_ranked
+from cluster_engine.shards.merging import join_columns, merge_bindings, merge_counts, merge_neighbours, merge_ranked
 from cluster_engine.shards.mutation import Mutation
 from cluster_engine.shards.names import NamedActivations, NamedSpread, number_episodes
 from cluster_engine.shards.pool import place_actors, runtime_environment
@@ -92,6 +92,7 @@ class BindingService:
         namespace: str = "default",
         *,
         config: PoolConfig | None = None,
+        memory_limit_bytes: int | None = None,
         topologies: Mapping[str, Topology] | None = None,
     ) -> BindingService:
         """Start a service on the newest version of a store and the log that follows it.
@@ -104,6 +105,9 @@ class BindingService:
             Where the actors are found.
         config : PoolConfig, optional
             Actors a NUMA node, threads, NUMA policy, logical shards, and the time to start.
+        memory_limit_bytes : int, optional
+            What the bindings and centroids of an actor may take in memory; the rest lies on disk, beside the log
+            (:class:`~cluster_engine.shards.tiered_index.TieredIndex`). No answer depends on it. Default, no limit.
         topologies : mapping of str to Topology, optional
             NUMA topology of each Ray node; default, read on the nodes.
 
@@ -113,6 +117,8 @@ class BindingService:
             A service runs in the namespace, or the actors do not start.
         CommitConflictError
             Another service has the store, or the log follows another version than the newest.
+        CapacityError
+            The memory limit is below what must be in memory.
         StoreError, PlacementError
             See :mod:`cluster_engine.errors`. No actor is left.
         """
@@ -122,7 +128,9 @@ class BindingService:
                 f"a binding service runs in the namespace {namespace!r} already; attach to it, or stop it"
             )
         places = place_actors(settings, topologies)
-        facts = ServiceFacts(str(Path(store).absolute()), next_life(store), len(places), settings.n_shards)
+        facts = ServiceFacts(
+            str(Path(store).absolute()), next_life(store), len(places), settings.n_shards, memory_limit_bytes
+        )
         owners(facts.n_shards, facts.n_actors)  # refuses numbers that do not fit before anything starts
         handles: dict[int, Any] = {}
         try:
@@ -368,7 +376,11 @@ class BindingService:
         return merge_neighbours(_get([handle.search.remote(queries, k, exact) for handle in self._handles]), k)
 
     def statistics(self) -> dict[str, Any]:
-        """Return counts and sizes in all, and of each actor under ``actors``."""
+        """Return counts and sizes in all, and of each actor under ``actors``.
+
+        With a memory limit, ``tiers`` says what is on disk and how often each tier was asked
+        (`TieredIndex.tier_statistics`); else it is None.
+        """
         actors = _get([handle.statistics.remote() for handle in self._handles])
         totals = {name: sum(found[name] for found in actors) for name in _SUMMED}
         largest = max(found["largest_fan_out"] for found in actors)
@@ -377,6 +389,7 @@ class BindingService:
             "n_actors": self.n_actors,
             **totals,
             "largest_fan_out": largest,
+            "tiers": merge_counts([found["tiers"] for found in actors if found["tiers"] is not None]),
             "actors": actors,
         }
 

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("local_ray")
 
 N_KILLS = int(os.environ.get("CLUSTER_ENGINE_KILLS", "20"))
+SMALL_BYTES = 24_000  # of an actor: 16 logical shards, and some of the bindings of a history
+LIMITS = pytest.mark.parametrize("service", [None, SMALL_BYTES], ids=["in memory", "limited"], indirect=True)
 
 
 def two_actors() -> PoolConfig:
@@ -47,7 +49,9 @@ def store(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def service(store: Path, request: pytest.FixtureRequest) -> Iterator[BindingService]:
-    started = BindingService.start(store, request.node.name, config=two_actors())
+    limit = getattr(request, "param", None)
+    started = BindingService.start(store, request.node.name, config=two_actors(), memory_limit_bytes=limit)
+    assert (started.statistics()["tiers"] is None) == (limit is None)
     yield started
     stop_all(started.namespace)
 
@@ -77,10 +81,11 @@ def process_ids(service: BindingService) -> list[int]:
     return [actor["process_id"] for actor in service.statistics()["actors"]]
 
 
+@LIMITS
 def test_killed_actors_lose_and_double_nothing(service: BindingService) -> None:
     rng, model, history = random.Random(0), Model(), []
     with ThreadPoolExecutor(1) as caller:
-        for kill in range(N_KILLS):
+        for kill in range(N_KILLS // 2):  # with each limit
             for _ in range(3):
                 history.append(random_mutation(rng, model))
                 victim = rng.choice(process_ids(service))
@@ -131,6 +136,7 @@ assert service.add_strengths([1], [77], [0.25], op_id=2)
     assert service.concepts_of(77)[1].tolist() == [0.75]
 
 
+@LIMITS
 def test_answers_are_those_of_one_shard(service: BindingService, store: Path) -> None:
     rng = np.random.default_rng(0)
     concepts, episodes = np.divmod(rng.permutation(600)[:400], 20)
@@ -168,6 +174,8 @@ def test_answers_are_those_of_one_shard(service: BindingService, store: Path) ->
             assert np.array_equal(getattr(found, side).ids, getattr(expected, side).ids)
             assert np.array_equal(getattr(found, side).units, getattr(expected, side).units)
     statistics = service.statistics()
+    tiers = statistics["tiers"]
+    assert tiers is None or (tiers["n_bindings_outside"] and tiers["hits"]["episodes_of"]["disk"])
     assert statistics["n_bindings"] == len(alone) == sum(actor["n_bindings"] for actor in statistics["actors"])
 
 
