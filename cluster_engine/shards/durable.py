@@ -232,7 +232,8 @@ class DurableShards:
         if self._state.centroids is None:
             shape = len(np.asarray(vectors)), 0
             return Neighbours(np.empty(shape, np.int64), np.empty(shape, np.float32))
-        return self._state.centroids.search(vectors, k, exact=exact)
+        with self.shard.reading("search", len(np.asarray(vectors))):  # float32 rows, with a memory limit
+            return self._state.centroids.search(vectors, k, exact=exact)
 
     def capture(self, committed: Committed) -> pa.Table:
         """Begin a segment, and return the bindings at its beginning: what is to become a version.

@@ -7,6 +7,7 @@ placed.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from cluster_engine.shards.tiered_index import TieredIndex, decay_slots
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from numpy.typing import ArrayLike, NDArray
@@ -368,6 +370,11 @@ class BindingShard:
     def statistics(self) -> native_simd.IndexStatistics:
         """Return counts and memory."""
         return self._index.statistics()
+
+    def reading(self, operation: str, n: int) -> AbstractContextManager[None]:
+        """Count so many rows as read from disk by the block, where there is a memory limit."""
+        index = self._placed_index
+        return index.reading(operation, n) if isinstance(index, TieredIndex) else nullcontext()
 
     @property
     def has_limit(self) -> bool:

@@ -26,6 +26,7 @@ from native_simd import UNITS, Activations, BindingLists
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
 
@@ -264,6 +265,10 @@ class TieredIndex:
         """
         with self._moving:
             return self._tiers.statistics()
+
+    def reading(self, operation: str, n: int) -> AbstractContextManager[None]:
+        """Count so many rows that the block reads from disk; see `TierCounts.reading`."""
+        return self._tiers.counts.reading(operation, n)
 
     def check(self) -> None:
         """As `BindingIndex.check`."""

@@ -15,6 +15,7 @@ import logging
 import resource
 import threading
 from collections import Counter
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -25,7 +26,7 @@ from cluster_engine.shards.merging import NOTHING, merge_bindings, take_rows
 from native_simd import Tier
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -64,6 +65,14 @@ class TierCounts:
         unknown, here, outside = np.bincount(tiers, minlength=len(Tier)).tolist()
         self.add(operation, "line", hits=here + outside, misses=unknown)
         self.add(operation, "memory", hits=here, misses=outside)
+
+    @contextmanager
+    def reading(self, operation: str, n: int) -> Iterator[None]:
+        """Count so many rows that the block reads from disk: in vain where a page was not in the page cache."""
+        before = resource.getrusage(resource.RUSAGE_THREAD).ru_majflt
+        yield
+        is_cached = resource.getrusage(resource.RUSAGE_THREAD).ru_majflt == before
+        self.add(operation, "disk", hits=n if is_cached else 0, misses=0 if is_cached else n)
 
     def as_dicts(self) -> dict[str, dict[str, dict[str, int]]]:
         """Return ``hits`` and ``misses``, by operation, then by tier."""
@@ -225,15 +234,15 @@ class Tiers:
         """Return the bindings of concepts that are outside, one after the other."""
         if self._kept is None or not len(outside.ids):
             return NOTHING
-        kept = self._kept
-        return self._from_disk(operation, len(outside.ids), lambda: kept.of_concepts(outside.kept_at, outside.fan_outs))
+        with self.counts.reading(operation, len(outside.ids)):
+            return self._kept.of_concepts(outside.kept_at, outside.fan_outs)
 
     def read_episodes(self, operation: str, episode_ids: NDArray[np.int64]) -> Columns:
         """Return the bindings of episodes to concepts that are outside."""
         if self._kept is None or not self.n_outside:
             return NOTHING
-        kept = self._kept
-        columns = self._from_disk(operation, len(episode_ids), lambda: kept.of_episodes(episode_ids))
+        with self.counts.reading(operation, len(episode_ids)):
+            columns = self._kept.of_episodes(episode_ids)
         return take_rows(columns, self._lines.find(columns[0]).tiers == Tier.OUTSIDE)
 
     def read_reached(self, concept_ids: NDArray[np.int64]) -> Iterator[Columns]:
@@ -286,13 +295,6 @@ class Tiers:
             logger.warning("bindings stay in memory limit_bytes=%d error=%s", self._limit_bytes, error)
             return False
         return True
-
-    def _from_disk(self, operation: str, n: int, read: Callable[[], Columns]) -> Columns:
-        before = resource.getrusage(resource.RUSAGE_THREAD).ru_majflt
-        columns = read()
-        is_cached = resource.getrusage(resource.RUSAGE_THREAD).ru_majflt == before
-        self.counts.add(operation, "disk", hits=n if is_cached else 0, misses=0 if is_cached else n)
-        return columns
 
 
 def end_to_end(found: BindingLists, names: NDArray[np.int64]) -> Columns:
