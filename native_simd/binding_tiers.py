@@ -247,7 +247,10 @@ class IndexTiers:
         return int(lib.ns_index_bytes(self._handle))
 
     def shrink(self) -> None:
-        """Give back what memory is to spare; O(n), and the next spread numbers episodes anew."""
+        """Give back what memory is to spare, and fill tables to 7/8 from now on, instead of half.
+
+        O(n), and the next spread numbers episodes anew.
+        """
         lib.ns_index_shrink(self._handle)
 
 

@@ -161,9 +161,8 @@ class Tiers:
         """Take in the bindings of concepts, whatever the limit: a call needs them, and with ``change`` changes them."""
         lines = self._lines.use(concept_ids, change=change)
         self.counts.add_lines(operation, lines.tiers)
-        outside = lines.take(lines.tiers == Tier.OUTSIDE)
-        _, firsts = np.unique(outside.ids, return_index=True)
-        self._take_in(outside.take(firsts), operation, change=change)
+        if (lines.tiers == Tier.OUTSIDE).any():
+            self._take_in(self._outside(concept_ids), operation, change=change)
 
     def use(self, operation: str, concept_ids: NDArray[np.int64]) -> ConceptLines:
         """Count a read of the bindings of concepts, and return those that are outside, each once."""

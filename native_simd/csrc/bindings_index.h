@@ -80,6 +80,7 @@ typedef struct {
     ns_placement *placement;             /* of the index */
     uint64_t n_writes; /* times that it was locked to be changed */
     int64_t n_bindings; /* here, not outside */
+    int32_t is_tight;   /* tables are filled further, as memory counts */
 
     ns_concept_entry *concept_table;
     ns_concept_line *lines;
@@ -209,7 +210,7 @@ int32_t ns_shard_insert(ns_shard *s, int64_t concept, int64_t episode, float str
 void ns_shard_remove(ns_shard *s, uint32_t slot, ns_episode_entry *e, ns_place *place);
 
 /* Gives the memory of a shard that has shrunk back, if there is any for the move: of the slab, if half is to spare; of
- * slab and tables, whatever is. */
+ * slab and tables, whatever is, and tables are tight from then on. */
 void ns_shard_compact(ns_shard *s);
 void ns_shard_shrink(ns_shard *s);
 

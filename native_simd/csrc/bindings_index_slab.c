@@ -211,5 +211,6 @@ void ns_shard_compact(ns_shard *s) {
 
 void ns_shard_shrink(ns_shard *s) {
     if (s->slab_live < s->slab_capacity / 8 * 7) (void)renew_slab(s, s->slab_live + s->slab_live / 16);
+    s->is_tight = 1;
     ns_shrink_episodes(s);
 }

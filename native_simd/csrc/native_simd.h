@@ -256,7 +256,9 @@ int64_t ns_index_choose(ns_index *index, int64_t *hand, int64_t n_wanted, int64_
 
 void ns_index_halve_uses(ns_index *index);
 int64_t ns_index_bytes(ns_index *index);
-void ns_index_shrink(ns_index *index); /* gives back what memory is to spare; spreads begin anew */
+
+/* Gives back what memory is to spare; tables are filled to 7/8 from then on, instead of half, and spreads begin anew. */
+void ns_index_shrink(ns_index *index);
 
 /* Where the arrays of an index lie. Those found by concept: its table, lines, strengths, episodes, marks; those found by
  * episode: its table, records. Arrays of less than 64 KiB, and places of episodes with more than 8 bindings, lie on the heap
