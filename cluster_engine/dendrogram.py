@@ -15,7 +15,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster_engine.concepts.records import dendrogram_table
 from cluster_engine.errors import EpisodeFileError, SchemaError
 from cluster_engine.linkage.ancestry import joining_merges
 from cluster_engine.linkage.cut import cut_at
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 MERGE_COLUMNS = ("left", "right", "distance", "n_episodes")
-"""Columns of Z as a table: those of the store's table ``dendrogram``."""
+"""Columns of Z as a table."""
 
 
 @dataclass(frozen=True, init=False, eq=False, repr=False)
@@ -241,14 +240,15 @@ class Dendrogram:
         """
         if leaves_path is None and (self.n_trees > 1 or not np.array_equal(self.ids, np.arange(self.n))):
             raise ValueError("the merges alone do not hold the ids, nor the n of a forest: give leaves_path")
-        merges = dendrogram_table(self.Z)
+        columns = [pa.array(self.Z[:, i].astype(np.float64 if i == 2 else np.int64)) for i in range(4)]
+        merges = pa.table(columns, names=list(MERGE_COLUMNS))
         pq.write_table(merges if self.n_trees == 1 else merges.replace_schema_metadata({"cut": repr(self.cut)}), path)
         if leaves_path is not None:
             pq.write_table(pa.table({"episode_id": pa.array(self.ids)}), leaves_path)
 
     @classmethod
     def from_parquet(cls, path: str | Path, leaves_path: str | Path | None = None) -> Dendrogram:
-        """Read what `to_parquet` wrote; or the files ``dendrogram`` and ``episodes`` of a store's version.
+        """Read what `to_parquet` wrote.
 
         Raises
         ------
