@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from cluster_engine.config import Config
     from cluster_engine.steps import Steps
 
-    ReadTexts = Callable[[pa.Array[Any]], pa.Array[Any] | None]
+    ReadTexts = Callable[[pa.Array[Any]], pa.Array[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ def run_cycle(
     steps : Steps
         Runs "linkage" and "concepts".
     read_texts : callable
-        Returns the texts of some episodes, by their ids, or None where the store and the batch have no texts.
+        Returns the texts of some episodes, by their ids, null where there is none.
     is_rebuild : bool
         Whether all episodes are clustered from scratch.
     threads : int

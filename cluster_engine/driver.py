@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from cluster_engine.batch import Batch, BatchReport, repeated_report, report_cycle, report_table
 from cluster_engine.concepts.known import Known, StoredTables
-from cluster_engine.concepts.records import episode_table, stored_episodes, stored_vectors
+from cluster_engine.concepts.records import episode_table, stored_episodes, stored_vectors, text_column
 from cluster_engine.config import Config, load_config
 from cluster_engine.cycle import Moment, is_due, run_cycle
 from cluster_engine.data.merging import leave_out_stored
@@ -212,15 +212,11 @@ def _known(stored: ConceptStore | None, fresh: Episodes) -> Known:
     return Known.after(tables, fresh, read_vectors)
 
 
-def _texts(stored: ConceptStore | None, fresh: Episodes, ids: pa.Array[Any]) -> pa.Array[Any] | None:
-    """Return the texts of some episodes, null where there is none; None if there are none at all."""
-    parts = []
-    if fresh.texts is not None:
-        parts.append(pa.table({"episode_id": fresh.ids, "text": fresh.texts}))
-    if stored is not None and stored.has_texts:
+def _texts(stored: ConceptStore | None, fresh: Episodes, ids: pa.Array[Any]) -> pa.Array[Any]:
+    """Return the texts of some episodes, null where there is none."""
+    parts = [pa.table({"episode_id": fresh.ids, "text": text_column(fresh)})]
+    if stored is not None:
         parts.append(stored.episodes(["episode_id", "text"]))
-    if not parts:
-        return None
     known = pa.concat_tables(parts)
     at = pc.index_in(ids, value_set=known["episode_id"].combine_chunks())
     texts: pa.Array[Any] = known["text"].combine_chunks().take(at)

@@ -78,7 +78,7 @@ class History:
             Moment(known.last.number + 1, max(known.last.as_of_us, us(day)), None),
             engine=InProcessEngine(),
             steps=Steps(),
-            read_texts=lambda _: None,
+            read_texts=lambda ids: pa.nulls(len(ids), pa.large_string()),
             is_rebuild=rebuild or is_due(known, settings),
             threads=1,
         )

@@ -30,16 +30,21 @@ def vector_column(vectors: NDArray[np.float32] | NDArray[np.float64]) -> pa.Arra
 
 def episode_table(episodes: Episodes) -> pa.Table:
     """Return episodes, in the order of their ids."""
-    columns = {
-        "episode_id": episodes.ids,
-        "time": episodes.times,
-        "importance": pa.array(episodes.importances),
-        "evergreen": pa.array(episodes.evergreen),
-        "vector": vector_column(episodes.vectors),
-    }
-    if episodes.texts is not None:
-        columns["text"] = episodes.texts
-    return pa.table(columns)
+    return pa.table(
+        {
+            "episode_id": episodes.ids,
+            "time": episodes.times,
+            "importance": pa.array(episodes.importances),
+            "evergreen": pa.array(episodes.evergreen),
+            "text": text_column(episodes),
+            "vector": vector_column(episodes.vectors),
+        }
+    )
+
+
+def text_column(episodes: Episodes) -> pa.Array[Any]:
+    """Return the texts of episodes, null where there is none."""
+    return episodes.texts if episodes.texts is not None else pa.nulls(len(episodes), pa.large_string())
 
 
 def stored_episodes(table: pa.Table) -> Episodes:
@@ -51,7 +56,7 @@ def stored_episodes(table: pa.Table) -> Episodes:
         times=_array(table, "time"),
         importances=table["importance"].to_numpy(),
         evergreen=table["evergreen"].to_numpy(),
-        texts=_array(table, "text") if "text" in table.column_names else None,
+        texts=_array(table, "text"),
     )
 
 
@@ -115,7 +120,7 @@ def concept_table(
     *,
     nodes: Sequence[HierarchyNode],
     exemplars: NDArray[np.int64],
-    texts: pa.Array[Any] | None,
+    texts: pa.Array[Any],
 ) -> pa.Table:
     """Return one row a concept, the largest first, then by id.
 
@@ -123,8 +128,8 @@ def concept_table(
     ----------
     exemplars : ndarray of int64
         Positions in the membership, as `choose_exemplars` returns them.
-    texts : pyarrow.Array, optional
-        Of the exemplars' episodes.
+    texts : pyarrow.Array
+        Of the exemplars' episodes, null where there is none.
     """
     m = len(population)
     sizes = membership.sizes(m)
@@ -150,10 +155,9 @@ def concept_table(
         "first_time": pa.array(first_us, mask=~is_timed).cast(TIME),
         "last_time": pa.array(last_us, mask=~is_timed).cast(TIME),
         "exemplar_ids": _lists(offsets, roster.ids.take(membership.rows[exemplars])),
+        "exemplar_texts": _lists(offsets, texts),
         "centroid": vector_column(population.centroids),
     }
-    if texts is not None:
-        columns["exemplar_texts"] = _lists(offsets, texts)
     return pa.table(columns).take(order)
 
 
