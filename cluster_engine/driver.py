@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from cluster_engine.batch import Batch, BatchReport, repeated_report, report_cycle, report_table
 from cluster_engine.concepts.known import Known, StoredTables
-from cluster_engine.concepts.records import episode_table, stored_episodes, stored_vectors, text_column
+from cluster_engine.concepts.records import episode_table, stored_episodes, text_column
 from cluster_engine.config import Config, load_config
 from cluster_engine.cycle import Moment, is_due, run_cycle
 from cluster_engine.data.merging import leave_out_stored
@@ -42,8 +42,6 @@ from cluster_engine.store.work import Work
 if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
-
-    from numpy.typing import NDArray
 
     from cluster_engine.data.episodes import Episodes
     from cluster_engine.data.files import EpisodeInput
@@ -188,11 +186,9 @@ def _read(
 
 def _stored_twins(stored: ConceptStore, new: Episodes) -> Episodes:
     """Return those stored episodes whose ids new ones have, or none, of the store's types."""
-    ids = stored.episodes(["episode_id"])["episode_id"]
-    is_shared = pc.is_in(ids, value_set=new.ids.cast(ids.type)) if ids.type == new.ids.type else pc.is_null(ids)
-    if not pc.any(is_shared).as_py():
-        return stored_episodes(stored.episodes().slice(0, 0))
-    return stored_episodes(stored.episodes().filter(is_shared))
+    kind = stored.episodes(["episode_id"]).schema.field("episode_id").type
+    ids = new.ids if new.ids.type == kind else pa.nulls(0, kind)
+    return stored_episodes(pa.concat_tables(stored.select_episodes(ids)))
 
 
 def _known(stored: ConceptStore | None, fresh: Episodes) -> Known:
@@ -205,21 +201,16 @@ def _known(stored: ConceptStore | None, fresh: Episodes) -> Known:
         cycle=stored.cycle(),
         episodes=stored.episodes(_FACTS),
     )
-
-    def read_vectors(ids: pa.Array[Any]) -> NDArray[Any]:
-        return stored_vectors(stored.episodes(["episode_id", "vector"]), ids)
-
-    return Known.after(tables, fresh, read_vectors)
+    return Known.after(tables, fresh, lambda ids: stored.select_episodes(ids, ["vector"]))
 
 
 def _texts(stored: ConceptStore | None, fresh: Episodes, ids: pa.Array[Any]) -> pa.Array[Any]:
     """Return the texts of some episodes, null where there is none."""
     parts = [pa.table({"episode_id": fresh.ids, "text": text_column(fresh)})]
     if stored is not None:
-        parts.append(stored.episodes(["episode_id", "text"]))
-    known = pa.concat_tables(parts)
-    at = pc.index_in(ids, value_set=known["episode_id"].combine_chunks())
-    texts: pa.Array[Any] = known["text"].combine_chunks().take(at)
+        parts += stored.select_episodes(ids, ["text"])
+    known = pa.concat_tables(parts).combine_chunks()
+    texts: pa.Array[Any] = known["text"].take(pc.index_in(ids, value_set=known["episode_id"])).combine_chunks()
     return texts
 
 

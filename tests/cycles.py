@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from in_process_engine import InProcessEngine
 
 from cluster_engine.concepts.known import Known, StoredTables
 from cluster_engine.concepts.population import NEVER, Population
-from cluster_engine.concepts.records import stored_vectors
 from cluster_engine.config import Config
 from cluster_engine.cycle import CycleResult, Moment, is_due, run_cycle
 from cluster_engine.data.episodes import Episodes
@@ -99,7 +99,7 @@ class History:
         return Known.after(
             StoredTables(**{name: self.tables[name] for name in names}, episodes=facts),
             fresh,
-            lambda ids: stored_vectors(stored, ids),
+            lambda ids: [stored.filter(pc.is_in(stored["episode_id"], value_set=ids)).select(["episode_id", "vector"])],
         )
 
     def concepts(self) -> dict[int, dict[str, Any]]:

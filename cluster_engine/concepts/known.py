@@ -10,20 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cluster_engine.concepts.formation import form_concept
 from cluster_engine.concepts.journal import Entry
 from cluster_engine.concepts.population import Membership, Population, Roster
-from cluster_engine.concepts.records import stored_membership, stored_population
+from cluster_engine.concepts.records import stored_membership, stored_population, vectors_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
     from cluster_engine.data.episodes import Episodes
 
-    ReadVectors = Callable[[pa.Array[Any]], NDArray[np.float32]]
+    ReadVectors = Callable[[pa.Array[Any]], Iterable[pa.Table]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ class Known:
         What had changed before the cycle began: concepts whose last episode a service has unbound.
     fresh : Episodes
     read_vectors : callable
-        Returns the vectors of episodes of the store, by ids that ascend.
+        Returns episodes of the store with their vectors (columns episode_id, vector), in any order and pieces.
     """
 
     population: Population
@@ -88,11 +89,7 @@ class Known:
         """Return what is known to the first cycle of a store."""
         roster = Roster.join(None, fresh)
         population, membership = Population.empty(fresh.dimension), Membership.empty()
-
-        def nothing(_: pa.Array[Any]) -> NDArray[np.float32]:
-            return np.empty((0, fresh.dimension), np.float32)
-
-        return cls(population, membership, roster, pa.table({}), LastCycle(), [], fresh, nothing)
+        return cls(population, membership, roster, pa.table({}), LastCycle(), [], fresh, lambda _: ())
 
     @classmethod
     def after(cls, version: StoredTables, fresh: Episodes, read_vectors: ReadVectors) -> Known:
@@ -126,7 +123,10 @@ class Known:
             return self.fresh.vectors[new_rows]
         gathered = np.empty((len(rows), self.population.sums.shape[1]), np.float32)
         gathered[is_new] = self.fresh.vectors[new_rows[is_new]]
-        gathered[~is_new] = self.read_vectors(self.roster.ids.take(rows[~is_new]))
+        stored = np.flatnonzero(~is_new)
+        ids = self.roster.ids.take(rows[stored])
+        for piece in self.read_vectors(ids):
+            gathered[stored[pc.index_in(piece["episode_id"], value_set=ids)]] = vectors_of(piece, "vector")
         return gathered
 
 

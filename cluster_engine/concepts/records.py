@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from cluster_engine.concepts.fading import Fading, faded
 from cluster_engine.concepts.formation import Formation, Moments
@@ -21,6 +20,13 @@ if TYPE_CHECKING:
     from cluster_engine.concepts.hierarchy import HierarchyNode
 
 TIME = pa.timestamp("us", "UTC")
+
+
+def vectors_of(table: pa.Table, name: str) -> NDArray[Any]:
+    """Return a fixed_size_list column as (n, d) numbers."""
+    column: Any = _array(table, name)
+    vectors: NDArray[Any] = column.flatten().to_numpy(zero_copy_only=True).reshape(len(table), column.type.list_size)
+    return vectors
 
 
 def vector_column(vectors: NDArray[np.float32] | NDArray[np.float64]) -> pa.Array[Any]:
@@ -52,18 +58,12 @@ def stored_episodes(table: pa.Table) -> Episodes:
     table = table.combine_chunks()
     return Episodes(
         ids=_array(table, "episode_id"),
-        vectors=_vectors(table, "vector"),
+        vectors=vectors_of(table, "vector"),
         times=_array(table, "time"),
         importances=table["importance"].to_numpy(),
         evergreen=table["evergreen"].to_numpy(),
         texts=_array(table, "text"),
     )
-
-
-def stored_vectors(table: pa.Table, ids: pa.Array[Any]) -> NDArray[np.float32]:
-    """Return the vectors of some episodes of a store's table (columns episode_id, vector), in the order of `ids`."""
-    found: Any = pc.index_in(ids, value_set=table["episode_id"].combine_chunks())
-    return _vectors(table.select(["vector"]).take(found).combine_chunks(), "vector")
 
 
 def stored_population(concepts: pa.Table, moments: pa.Table) -> Population:
@@ -75,7 +75,7 @@ def stored_population(concepts: pa.Table, moments: pa.Table) -> Population:
     if len(moments):
         at = np.searchsorted(ids, moments["concept_id"].to_numpy())
         weights[at] = moments["weight"].to_numpy()
-        sums[at] = _vectors(moments.combine_chunks(), "sum")
+        sums[at] = vectors_of(moments.combine_chunks(), "sum")
     never: Any = pa.scalar(NEVER, pa.int64())
     return Population(
         ids=ids,
@@ -89,7 +89,7 @@ def stored_population(concepts: pa.Table, moments: pa.Table) -> Population:
         replayed_us=_microseconds(concepts, "replay_time"),
         distances=concepts["distance"].to_numpy(),
         coherences=concepts["coherence"].to_numpy(),
-        centroids=_vectors(concepts, "centroid"),
+        centroids=vectors_of(concepts, "centroid"),
         weights=weights,
         sums=sums,
     )
@@ -236,7 +236,7 @@ def stored_formations(tables: Mapping[str, pa.Table]) -> list[Formation]:
     ends = np.cumsum(table["n_strengths"].to_numpy())
     strengths = np.split(tables["strengths"]["strength"].to_numpy(), ends[:-1])
     facts = (table["weight"].to_numpy().tolist(), table["coherence"].to_numpy().tolist())
-    rows = zip(*facts, _vectors(table, "sum"), _vectors(table, "centroid"), strengths, strict=True)
+    rows = zip(*facts, vectors_of(table, "sum"), vectors_of(table, "centroid"), strengths, strict=True)
     return [
         Formation(Moments(weight, total), centroid, coherence, own) for weight, coherence, total, centroid, own in rows
     ]
@@ -276,12 +276,6 @@ def _lists(offsets: pa.Array[Any], values: pa.Array[Any]) -> pa.Array[Any]:
 def _array(table: pa.Table, name: str) -> pa.Array[Any]:
     column: pa.Array[Any] = table[name].combine_chunks()
     return column
-
-
-def _vectors(table: pa.Table, name: str) -> NDArray[Any]:
-    column: Any = _array(table, name)
-    vectors: NDArray[Any] = column.flatten().to_numpy(zero_copy_only=True).reshape(len(table), column.type.list_size)
-    return vectors
 
 
 def _microseconds(table: pa.Table, name: str) -> NDArray[np.int64]:

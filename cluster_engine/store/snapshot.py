@@ -21,7 +21,7 @@ from cluster_engine.store.search import CentroidIndex, Neighbours
 from cluster_engine.store.tables import read_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -84,6 +84,32 @@ class ConceptStore:
             Those to read, as far as they are there; by default all. What is not asked for is not decoded.
         """
         return self._table("episodes", columns)
+
+    def select_episodes(self, ids: pa.Array[Any], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Yield some episodes in pieces, at least one, which may be empty; in the order of the files.
+
+        Holds a piece of a file at a time; files that have none of them are not decoded but for their ids.
+
+        Parameters
+        ----------
+        ids : pyarrow.Array
+            Those to find; ids that are not there are passed over.
+        columns : sequence of str, optional
+            Those to read, beside episode_id; by default all.
+        """
+        for part in self.manifest.parts("episodes"):
+            rows = rows_of_file(self._location, part, self._read(part), "episode_id", columns)
+            keys = cast("pa.ChunkedArray[Any]", rows.keys)
+            is_wanted = np.asarray(pc.is_in(keys, value_set=ids))
+            yield rows.schema.empty_table()
+            if not is_wanted.any():
+                continue
+            first = 0
+            for piece in rows.rest:
+                wanted = np.flatnonzero(is_wanted[first : first + piece.num_rows])
+                first += piece.num_rows
+                if len(wanted):
+                    yield piece.take(wanted)
 
     def concepts(self) -> pa.Table:
         """Return the concepts, with their centroids and exemplars; by size descending, then concept_id."""
