@@ -54,7 +54,9 @@ def write(path: Path, vectors: NDArray[np.float32], first_id: int) -> Path:
     columns = {
         "id": pa.array(np.arange(first_id, first_id + n)),
         "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), _D),
-        "text": pa.array([f"episode {i} of some words that say what it is about" for i in range(first_id, first_id + n)]),
+        "text": pa.array(
+            [f"episode {i} of some words that say what it is about" for i in range(first_id, first_id + n)]
+        ),
     }
     pq.write_table(pa.table(columns), path)
     return path
