@@ -94,6 +94,8 @@ def hold_lease(uri: StoreUri, holder: str, *, ttl_s: float = 30.0, wait_s: float
         If another still holds it; says who and until when.
     CommitConflictError
         If the lock of the store cannot be had.
+    FencedError
+        In place of a `StoreError` of the block, if the lease was lost meanwhile.
     StoreError
         If the store cannot be written.
     """
@@ -110,6 +112,9 @@ def hold_lease(uri: StoreUri, holder: str, *, ttl_s: float = 30.0, wait_s: float
     renewal.start()
     try:
         yield fence
+    except StoreError as error:
+        _tell_loss(location, fence, error)
+        raise
     finally:
         ended.set()
         renewal.join()
@@ -131,6 +136,17 @@ def require_newest(location: Location, fence: Fence) -> None:
             f"the lease of the store {location.uri} with token {fence.token} is lost: {now}; this writer was stopped "
             "for longer than it may be, and nothing was changed"
         )
+
+
+def _tell_loss(location: Location, fence: Fence, error: StoreError) -> None:
+    """Raise `FencedError` where the lease is lost: what failed is then what its new holder changed meanwhile."""
+    if isinstance(error, FencedError):
+        return
+    with hold_lock(Path(location.root) / ".lock", _LOCK_TIMEOUT_S):
+        try:
+            require_newest(location, fence)
+        except FencedError as loss:
+            raise loss from error
 
 
 def read_lease(location: Location) -> Lease | None:
