@@ -138,7 +138,7 @@ class FadeConfig(_Section):
 class LeaseConfig(_Section):
     """How batches of one store keep out of each other's way."""
 
-    ttl_s: PositiveFloat = 60.0
+    ttl_s: PositiveFloat = 20.0
     wait_s: float = Field(default=3600.0, ge=0)
 
 
