@@ -26,6 +26,7 @@ from pydantic import (
 from cluster_engine.concepts.fading import Fading, FadingLaw
 from cluster_engine.concepts.population import PPM
 from cluster_engine.concepts.rules import PromotionRule, ReplayRule, RetirementRule
+from cluster_engine.data.schema import ColumnNames
 from cluster_engine.errors import ConfigError
 
 
@@ -43,6 +44,11 @@ class InputConfig(_Section):
     evergreen: str = "evergreen"
     text: str = "text"
     dimension: PositiveInt | None = None
+
+    @property
+    def columns(self) -> ColumnNames:
+        """The names alone."""
+        return ColumnNames(**self.model_dump(exclude={"dimension"}))
 
 
 class CutConfig(_Section):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import sys
 from dataclasses import asdict
 from pathlib import Path  # noqa: TC003  # Typer reads the annotations
@@ -30,7 +28,7 @@ def undo(
     as_json: Json = False,
 ) -> None:
     """Make the version before the last change the current one again. What was undone stays a version."""
-    version = go_back(store, to=to, holder=f"{socket.gethostname()}/{os.getpid()}")
+    version = go_back(store, to=to)
     restored = ConceptStore.open(store, version=version)
     digest = restored.manifest.content_sha256
     if as_json:

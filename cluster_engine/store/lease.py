@@ -14,6 +14,8 @@ late by as much; the tokens, which know no time, still let only one commit.
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import threading
 import time
 from contextlib import contextmanager
@@ -66,7 +68,9 @@ class Lease:
 
 
 @contextmanager
-def hold_lease(uri: StoreUri, holder: str, *, ttl_s: float = 30.0, wait_s: float = 0.0) -> Iterator[Fence | None]:
+def hold_lease(
+    uri: StoreUri, holder: str | None = None, *, ttl_s: float = 20.0, wait_s: float = 0.0
+) -> Iterator[Fence | None]:
     """Hold the lease of a store for the block; the store's directory is made if missing.
 
     Parameters
@@ -74,7 +78,7 @@ def hold_lease(uri: StoreUri, holder: str, *, ttl_s: float = 30.0, wait_s: float
     uri
         Where the store is.
     holder
-        Who asks, for those who are told that it is held: a host, a process, a batch.
+        Who asks, for those who are told that it is held; by default this host and process.
     ttl_s
         Seconds after which others may take it where the holder stops renewing it, being killed, stopped or cut off.
     wait_s
@@ -106,7 +110,7 @@ def hold_lease(uri: StoreUri, holder: str, *, ttl_s: float = 30.0, wait_s: float
     if not location.is_local:
         yield None
         return
-    fence = _take(location, holder, ttl_s, wait_s)
+    fence = _take(location, holder or f"{socket.gethostname()}/{os.getpid()}", ttl_s, wait_s)
     ended = threading.Event()
     renewal = threading.Thread(target=_renew, args=(location, fence, ttl_s, ended), name="lease", daemon=True)
     renewal.start()

@@ -31,7 +31,7 @@ def commit(store: Path, result: CycleResult, slot: str | None = None) -> str:
 
 
 def go_back(store: Path, **options: int) -> str:
-    version = undo(store, holder="a test", **options)
+    version = undo(store, to=options.get("to"))
     restored = ConceptStore.open(store, version=version)
     restored.verify()
     return restored.manifest.content_sha256
