@@ -111,8 +111,9 @@ def plan_batch(
     criterion = EPISODES if due else MEANS
     path, _ = choose_path(n_points, dimension, criterion, limit, n_copies=POOL_COPIES)
     vectors_bytes = 4 * dimension * (n_input + 2 * n_points + 6 * n_concepts)  # read; taken, as points; sums, centroids
-    clustering_bytes = path_bytes(path, n_points, dimension, criterion, n_copies=POOL_COPIES)
-    memory_bytes = clustering_bytes + vectors_bytes + _EPISODE_BYTES * n
+    n_copies = 1 + settings.pool.actors_per_numa_node  # in the object store, packed by actors
+    clustering_bytes = path_bytes(path, n_points, dimension, criterion, n_copies=n_copies)
+    memory_bytes = clustering_bytes + vectors_bytes + _EPISODE_BYTES * n + _BUFFER_BYTES
     if memory_bytes > limit:
         raise CapacityError(
             f"a batch of {n_points:,} points of {dimension} dimensions needs {format_bytes(memory_bytes)}, but only "
