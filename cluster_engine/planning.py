@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cluster_engine.store.location import StoreUri
 
 _EPISODE_BYTES = 250  # of each episode of store and input: id, time, flags and binding, in tables and as columns
+_BUFFER_BYTES = 48 << 20  # that Arrow and Ray keep, of rows and messages; measured: 40 to 60 MB
 _READ_B_PER_S = 150e6  # of vectors read, checked, written, synced; chosen from measurements, within a factor of 2
 _START_S = 5.0  # of a local Ray and its actors, on two cores; the same
 
