@@ -16,7 +16,8 @@
     └── StoreError              the store cannot be read or written
         ├── StoreFormatError    written by a newer format than this code knows
         ├── StoreCorruptError   a file is missing or its checksum differs
-        └── CommitConflictError another writer published this version first
+        ├── CommitConflictError another writer published this version first
+        └── LeaseHeldError      another run holds the lease of the store
 
 Every class passes its fields to ``Exception.__init__``, so each pickles across Ray.
 """
@@ -82,3 +83,7 @@ class StoreCorruptError(StoreError):
 
 class CommitConflictError(StoreError):
     """Another writer published this version first; nothing was changed."""
+
+
+class LeaseHeldError(StoreError):
+    """Another run holds the lease of the store."""
