@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sys
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path  # noqa: TC003  # Typer reads the annotations
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cluster_engine import lookup, terminal
-from cluster_engine.cli.app import Json, Store, app, make_console, print_json
+from cluster_engine.cli.app import Json, Store, app, make_console, print_json, terminable
 from cluster_engine.config import Config, load_config, parse_config
 from cluster_engine.driver import consolidate as run_batch
 from cluster_engine.exit_codes import ExitCode
@@ -21,7 +20,7 @@ from cluster_engine.store.catalog import current_version
 from cluster_engine.store.snapshot import ConceptStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 _SUMMARY_CONCEPTS = 10
 _ENDINGS = {
@@ -71,7 +70,7 @@ def consolidate(
     settings = override_config(config, options)
     before = current_version(store)
     try:
-        with _terminable(), terminal.shown_progress(sys.stderr) as progress:
+        with terminable(), terminal.shown_progress(sys.stderr) as progress:
             report = run_batch(inputs, store, settings, slot=slot, progress=progress)
     except (KeyboardInterrupt, SystemExit) as end:
         if isinstance(end, SystemExit) and end.code != signal.SIGTERM:
@@ -88,16 +87,6 @@ def consolidate(
     console = make_console()
     console.print(terminal.batch_summary(report, committed.uri))
     console.print(terminal.concept_table(lookup.concept_records(committed, _SUMMARY_CONCEPTS)))
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM leave the block by a SystemExit: from the start, as Ray's own handler does once it is connected."""
-    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def override_config(path: Path | None, options: Mapping[str, object]) -> Config:

@@ -39,4 +39,5 @@ class Retries:
         """
         if code in _FINAL or n_failures > self.limit:
             return None
-        return min(self.delay * (1 << (n_failures - 1)), max(self.delay, _LONGEST))
+        doublings = min(n_failures - 1, 10)  # 30 s reach 15 minutes after five
+        return min(self.delay * (1 << doublings), max(self.delay, _LONGEST))
