@@ -4,7 +4,8 @@
 comes due when that hour would have begun, and one in the hour that a clock repeats comes due once. Of the other
 maintained readers, ``croniter`` 7 and the cron trigger of ``APScheduler`` 3.11 run a fixed time twice in a repeated
 hour, which for a nightly batch is a cycle too many. ``cronsim`` is typed, has no dependencies, and is small enough to
-read.
+read. Its flaws known here concern a starred minute or hour: a midnight that a clock skips comes due like a fixed
+time, and on Lord Howe Island, whose clocks change by half an hour, half an hour of the day after can be missed.
 """
 
 from __future__ import annotations
