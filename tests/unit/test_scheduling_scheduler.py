@@ -158,6 +158,14 @@ class TestForever:
         scheduler(world, catch_up=CatchUp.LATEST).run_forever()
         assert world.tries == due(NIGHTLY, "2026-05-01T00:00Z", "2026-05-04T00:00Z")
 
+    def test_a_slot_that_came_due_while_a_batch_failed_is_not_waited_past(self) -> None:
+        world = World(at("2026-05-01T07:30"), hours(2), takes=hours(0.8))
+        starts: list[datetime] = []
+        world.outcome = lambda *_: (starts.append(world.wall), ExitCode.INPUT)[1]
+        scheduler(world, HOURLY, CatchUp.LATEST).run_forever()
+        assert world.tries == ["2026-05-01T07:00Z", "2026-05-01T08:00Z", "2026-05-01T09:00Z"]
+        assert starts == [at("2026-05-01T07:30"), at("2026-05-01T08:18"), at("2026-05-01T09:06")]
+
     def test_a_retry_that_would_be_too_late_is_not_made(self) -> None:
         world = World(at("2026-05-01T23:59"), hours(8), outcome=lambda *_: 6)
         world.committed.append("2026-05-01T00:00Z")
