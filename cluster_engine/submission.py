@@ -135,7 +135,7 @@ class Jobs:
             Nobody answers there within 4 s, or it is no dashboard of Ray, or it refuses this client's token.
         """
         chosen = (address or os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS).rstrip("/")
-        shown = re.sub(r"//[^/@]*@", "//", chosen)  # without a password
+        shown = _without_password(chosen)
         if not re.match(r"https?://[^/]", chosen):
             raise ClusterConnectionError(
                 f"address {shown!r}: a job is submitted to the dashboard, as http://head:8265, not to the GCS"
@@ -330,7 +330,7 @@ def _speaking_to(address: str) -> Iterator[None]:
             f"the cluster at {address} refuses this client's token; give the cluster's own with RAY_AUTH_MODE=token "
             "and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
         ) from None
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise ClusterConnectionError(f"the cluster at {address} cannot be used: {_reason(error)}") from None
 
 
@@ -338,7 +338,11 @@ def _reason(error: Exception) -> str:
     kind = type(error).__name__
     if kind in {"InvalidHeader", "UnicodeEncodeError"}:
         return "the token cannot be sent: it has white space, controls or characters beyond Latin-1"
-    if kind in {"KeyError", "JSONDecodeError"}:
+    if kind in {"KeyError", "TypeError", "JSONDecodeError"}:
         return "what answers there is no Ray dashboard"
     lines = str(error).strip().splitlines() or [kind]
-    return lines[-1] if "Traceback" in lines[0] else lines[0]  # of the head's traceback, what it came to
+    return _without_password(lines[-1] if "Traceback" in lines[0] else lines[0])  # of the head's traceback, its end
+
+
+def _without_password(text: str) -> str:
+    return re.sub(r"//[^/@\s]*@", "//", text)
