@@ -18,11 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ray.job_submission import JobDetails, JobStatus, JobType
 
+from cluster_engine import submission
 from cluster_engine.errors import ClusterConnectionError, ConfigError
 from cluster_engine.submission import Jobs, _describe, check_store, submission_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 CONNECT = "import sys; from cluster_engine.cli import main; main(['--debug', 'jobs', '--address', sys.argv[1]])"
@@ -31,9 +32,21 @@ CONNECT = "import sys; from cluster_engine.cli import main; main(['--debug', 'jo
 @contextmanager
 def http_server(status: int, body: bytes) -> Iterator[str]:
     """Answer every request alike, and give the address."""
+    with answering(lambda _: (status, body)) as address:
+        yield address
+
+
+@contextmanager
+def answering(answer: Callable[[str], tuple[int, bytes] | None]) -> Iterator[str]:
+    """Answer a request by its path with a status and a body, or hang up; give the address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            given = answer(self.path)
+            if given is None:
+                self.close_connection = True
+                return
+            status, body = given
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -68,6 +81,25 @@ def refusal(address: str) -> str:
 
 def details(status: JobStatus, **fields: object) -> JobDetails:
     return JobDetails(type=JobType.SUBMISSION, submission_id="a", status=status, entrypoint="e", **fields)
+
+
+class Head:
+    """A head that says how a job stands, one status a question; None is a head that is away. It streams no logs."""
+
+    def __init__(self, *statuses: JobStatus | str | None) -> None:
+        self.statuses = list(statuses)
+
+    def __call__(self, path: str) -> tuple[int, bytes] | None:
+        if path == "/api/version":
+            return 200, b'{"ray_version": "2.60.0"}'
+        if path != "/api/jobs/a":
+            return 404, b"no such page"
+        status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
+        if status is None:
+            return None
+        if status == "forgotten":
+            return 404, b"Job a does not exist"
+        return 200, details(JobStatus(status), driver_exit_code=3).model_dump_json().encode()
 
 
 class TestNames:
@@ -123,6 +155,33 @@ class TestEnds:
         assert job.started is not None
         assert job.started.isoformat() == "1970-01-01T00:00:01+00:00"
         assert job.ended is None
+
+
+class TestWaiting:
+    @pytest.fixture(autouse=True)
+    def quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(submission, "_POLL_S", 0.01)
+
+    def test_a_job_is_waited_for_though_its_logs_and_its_head_are_away_for_a_while(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with answering(Head("PENDING", "PENDING", None, "RUNNING", None, None, "FAILED")) as address:
+            job = Jobs.connect(address).wait("a", lambda _: None)
+        assert (job.status, job.exit_code) == ("FAILED", 3)
+        assert "broke off" in caplog.text
+
+    def test_a_head_that_stays_away_is_given_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(submission, "_LOST_S", 0.2)
+        with answering(Head("RUNNING", None)) as address:
+            jobs = Jobs.connect(address)
+            with pytest.raises(ClusterConnectionError):
+                jobs.wait("a", lambda _: None)
+
+    def test_a_head_that_has_forgotten_the_job_is_told(self) -> None:
+        with answering(Head("RUNNING", "RUNNING", "forgotten")) as address:
+            jobs = Jobs.connect(address)
+            with pytest.raises(ClusterConnectionError, match="knows job 'a' no more"):
+                jobs.wait("a", lambda _: None)
 
 
 class TestAddresses:
