@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cluster_engine.batch import BatchReport
     from cluster_engine.doctor import Check
     from cluster_engine.lookup import Record
+    from cluster_engine.submission import Job
 
 JSON_INTERVAL_S = 5.0
 _MIB = 1 << 20
@@ -231,4 +232,21 @@ def check_table(checks: Iterable[Check]) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False)
     for check in checks:
         table.add_row(marks.get(check.status, Text("BROKEN", style="bold red")), check.subject, Text(check.detail))
+    return table
+
+
+def job_table(jobs: Iterable[Job]) -> Table:
+    """Return the jobs of a cluster as a table."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("job", "status", "code", "slot", "store", "started", "ended"):
+        table.add_column(name, no_wrap=True, justify="right" if name == "code" else "left")
+    for job in jobs:
+        table.add_row(
+            Text(job.submission_id),
+            job.status,
+            "-" if job.exit_code is None else str(int(job.exit_code)),
+            Text(shorten(job.slot or "-", 40)),
+            Text(shorten(job.store or "-", 60)),
+            *("-" if time is None else f"{time:%Y-%m-%d %H:%M:%S}Z" for time in (job.started, job.ended)),
+        )
     return table

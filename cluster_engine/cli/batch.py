@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sys
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path  # noqa: TC003  # Typer reads the annotations
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +12,7 @@ import typer
 
 from cluster_engine import lookup, terminal
 from cluster_engine.batch import slot_time
-from cluster_engine.cli.app import Json, Store, app, make_console, print_json
+from cluster_engine.cli.app import Json, Store, app, make_console, print_json, terminable
 from cluster_engine.config import Config, load_config, parse_config
 from cluster_engine.driver import consolidate as run_batch
 from cluster_engine.errors import ConfigError
@@ -23,7 +22,7 @@ from cluster_engine.store.catalog import current_version
 from cluster_engine.store.snapshot import ConceptStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from cluster_engine.batch import BatchReport
@@ -116,7 +115,7 @@ def run_told(store: str, run: Callable[[Reporter], BatchReport]) -> BatchReport:
     """Run a batch while its progress is shown; if it is interrupted, say what the store is, and exit."""
     before = current_version(store)
     try:
-        with _terminable(), terminal.shown_progress(sys.stderr) as progress:
+        with terminable(), terminal.shown_progress(sys.stderr) as progress:
             return run(progress)
     except (KeyboardInterrupt, SystemExit) as end:
         if isinstance(end, SystemExit) and end.code != signal.SIGTERM:
@@ -145,16 +144,6 @@ def plan(
         print_json(asdict(told))
     else:
         make_console().print(str(told), markup=False)
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM leave the block by a SystemExit: from the start, as Ray's own handler does once it is connected."""
-    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def override_config(path: Path | None, options: Mapping[str, object]) -> Config:

@@ -394,7 +394,7 @@ class TestErrors:
                 if kind is errors.ClusterEngineError:
                     continue
                 assert issubclass(kind, EXPECTED_ERRORS)
-                assert 2 <= exit_code_of(kind("text")) <= 6
+                assert 2 <= exit_code_of(kind("text")) <= 7
 
     def test_an_error_is_one_line_and_its_traceback_a_question_of_debug(self, tmp_path: Path) -> None:
         def stderr(*options: str) -> str:
