@@ -1,0 +1,144 @@
+"""The hierarchy as a tree to browse: few levels, and no node with more children than a reader looks through.
+
+A node of the hierarchy joins two branches. Here a group is opened at its joins, the branch with the most concepts
+first, until it has some branches of a fair size or many of any; the branches are its children.
+
+Owns the grouping and its words. Refuses to know how the tree is shown.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from cluster_engine.concepts.hierarchy import HierarchyNode
+
+_MAX_BRANCHES = 10  # of a fair size: a fiftieth of the concepts; all three numbers chosen, not measured
+_FAIR_SHARE = 50
+_MAX_CHILDREN = 40
+_GROUP_TERMS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A row of the tree: a concept, or a group of them.
+
+    Attributes
+    ----------
+    name : int
+        Id of the concept, or of the node of the hierarchy.
+    depth : int
+        0 for the highest.
+    n_concepts, n_episodes : int
+    distance : float
+        At which its parts join.
+    terms : tuple of str
+        What it is about: a concept's label, or of a group those terms of its concepts that most of its episodes have.
+    """
+
+    name: int
+    depth: int
+    n_concepts: int
+    n_episodes: int
+    distance: float
+    terms: tuple[str, ...]
+
+    @property
+    def is_group(self) -> bool:
+        """Whether it has children."""
+        return self.n_concepts > 1
+
+
+def outline_tree(
+    nodes: Sequence[HierarchyNode],
+    sizes: Mapping[int, int],
+    labels: Mapping[int, tuple[str, ...]],
+    distances: Mapping[int, float],
+) -> list[Branch]:
+    """Return the rows of the tree from top to bottom, children after their parent. O(n log n) for n concepts.
+
+    Parameters
+    ----------
+    nodes : sequence of HierarchyNode
+        From the bottom up; a forest has several trees at the highest level.
+    sizes : mapping of int to int
+        Episodes of each concept.
+    labels : mapping of int to tuple of str
+        Terms of each concept, best first.
+    distances : mapping of int to float
+        At which the parts of each concept join.
+    """
+    joins = {node.node_id: node for node in nodes}
+    n_concepts = dict.fromkeys(sizes, 1)
+    n_episodes = dict(sizes)
+    for node in nodes:
+        for counts in (n_concepts, n_episodes):
+            counts[node.node_id] = counts[node.left_id] + counts[node.right_id]
+    joined = {side for node in nodes for side in (node.left_id, node.right_id)}
+    order = _Order(joins, n_concepts, n_episodes)
+    waiting = [(name, 0) for name in reversed(order.sort(n_episodes.keys() - joined))]
+    found: list[tuple[int, int]] = []
+    while waiting:  # no recursion: a chain of thousands of joins is an ordinary tree
+        name, depth = waiting.pop()
+        found.append((name, depth))
+        if name in joins:
+            waiting += [(part, depth + 1) for part in reversed(order.open(name))]
+    words = _group_terms(found, joins, labels, sizes)
+    heights = {**distances, **{name: node.distance for name, node in joins.items()}}
+    return [
+        Branch(name, depth, n_concepts[name], n_episodes[name], heights[name], words[name]) for name, depth in found
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    joins: Mapping[int, HierarchyNode]
+    n_concepts: Mapping[int, int]
+    n_episodes: Mapping[int, int]
+
+    def sort(self, names: set[int] | list[int]) -> list[int]:
+        """Return branches, the one with the most episodes first."""
+        return sorted(names, key=lambda name: (-self.n_episodes[name], name))
+
+    def open(self, name: int) -> list[int]:
+        """Return the branches that a group is opened into."""
+        fair = max(2, self.n_concepts[name] // _FAIR_SHARE)
+        heap = [(-self.n_concepts[name], name)]
+        leaves: list[int] = []
+        n_fair = 1
+        while heap and n_fair < _MAX_BRANCHES and len(heap) + len(leaves) < _MAX_CHILDREN:
+            size, largest = heapq.heappop(heap)
+            n_fair -= -size >= fair
+            for side in (self.joins[largest].left_id, self.joins[largest].right_id):
+                n_fair += self.n_concepts[side] >= fair
+                if side in self.joins:
+                    heapq.heappush(heap, (-self.n_concepts[side], side))
+                else:
+                    leaves.append(side)
+        return self.sort([*(part for _, part in heap), *leaves])
+
+
+def _group_terms(
+    rows: Sequence[tuple[int, int]],
+    joins: Mapping[int, HierarchyNode],
+    labels: Mapping[int, tuple[str, ...]],
+    sizes: Mapping[int, int],
+) -> dict[int, tuple[str, ...]]:
+    """Return the terms of each row, the rows being those of a tree from top to bottom."""
+    words = {}
+    weights: dict[int, Counter[str]] = {}  # by depth, of the rows below the next one that is less deep
+    for name, depth in reversed(rows):
+        if name in joins:
+            own = weights.pop(depth + 1)
+            ranked = sorted(own, key=lambda term: (-own[term], term))
+            words[name] = tuple(ranked[:_GROUP_TERMS])
+        else:
+            words[name] = labels.get(name, ())
+            own = Counter(dict.fromkeys(words[name], sizes[name]))
+        weights.setdefault(depth, Counter()).update(own)
+    return words
