@@ -126,6 +126,11 @@ class _RowsByConcept:
         return rows[(rows >= start) & (rows < end)]
 
 
+def read_events(journal: pa.Table) -> list[Event]:
+    """Return rows of the journal as they are, each at depth 0."""
+    return [_event(record, 0) for record in journal.to_pylist()]
+
+
 def _event(record: dict[str, Any], depth: int) -> Event:
     return Event(
         concept_id=record["concept_id"],

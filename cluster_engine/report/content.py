@@ -2,7 +2,7 @@
 
 Ids of concepts are text, since JavaScript's numbers do not hold them; elsewhere concepts are their row in "concepts".
 
-Owns the choice and the counting. Refuses to know stores, and how anything is drawn.
+Owns the choice and the counting. Refuses to know how anything is drawn.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from cluster_engine.concepts.hierarchy import HierarchyNode
 from cluster_engine.concepts.labels import label_concepts
 from cluster_engine.concepts.lineage import KINDS, summarise_cycles
-from cluster_engine.report.outline import outline_tree
+from cluster_engine.report.outline import LONE, outline_tree
 from cluster_engine.report.projection import place_points
 from cluster_engine.terminal import shorten
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from numpy.typing import NDArray
+
+    from cluster_engine.report.outline import Branch
+    from cluster_engine.store.snapshot import ConceptStore
 
 Content: TypeAlias = "dict[str, Any]"
 """What a JSON document may hold."""
@@ -41,6 +44,14 @@ _QUIET_KINDS = ("grew", "shrank")  # of these the timeline has counts alone: eve
 _STATES = ("active", "proto", "retired")
 
 
+def store_content(store: ConceptStore) -> Content:
+    """Return what the page of a version shows; see `report_content`."""
+    names = ("bindings", "concepts", "cycle", "hierarchy", "journal", "quarantine", "report")
+    tables = {name: getattr(store, name)() for name in names}
+    tables["episodes"] = store.episodes(["episode_id", "text"])
+    return report_content(tables, store.uri, store.version, store.slot)
+
+
 def report_content(tables: Mapping[str, pa.Table], store: str, version: int, slot: str | None) -> Content:
     """Return what the page of a version shows.
 
@@ -52,9 +63,10 @@ def report_content(tables: Mapping[str, pa.Table], store: str, version: int, slo
         For the header.
     """
     concepts = tables["concepts"]
-    ids = concepts["concept_id"].to_pylist()
-    sizes = dict(zip(ids, concepts["n_episodes"].to_pylist(), strict=True))
-    distances = dict(zip(ids, concepts["distance"].to_pylist(), strict=True))
+    ids = np.asarray(concepts["concept_id"]).tolist()
+    sizes, distances = (
+        dict(zip(ids, np.asarray(concepts[name]).tolist(), strict=True)) for name in ("n_episodes", "distance")
+    )
     labels = label_concepts(tables["bindings"], tables["episodes"])
     nodes = [HierarchyNode(**row) for row in tables["hierarchy"].to_pylist()]
     cycle = tables["cycle"].to_pylist()[0]
@@ -89,7 +101,7 @@ def _facts(tables: Mapping[str, pa.Table], cycle: Mapping[str, Any]) -> Content:
 
 
 def _concepts(concepts: pa.Table, labels: Mapping[int, tuple[str, ...]]) -> Content:
-    ids = concepts["concept_id"].to_pylist()
+    ids = np.asarray(concepts["concept_id"]).tolist()
     flat = np.asarray(pc.list_flatten(concepts["centroid"].combine_chunks()), np.float32)
     places = place_points(flat.reshape(len(ids), -1)) if ids else np.empty((0, 2))
     exemplars = "exemplar_texts" if "exemplar_texts" in concepts.column_names else "exemplar_ids"
@@ -97,7 +109,7 @@ def _concepts(concepts: pa.Table, labels: Mapping[int, tuple[str, ...]]) -> Cont
     return {
         "id": [str(name) for name in ids],
         "label": [" ".join(labels.get(name, ())) for name in ids],
-        "exemplars": [_shortened(texts) for texts in concepts[exemplars].to_pylist()],
+        "exemplars": [_shortened(texts or ()) for texts in concepts[exemplars].to_pylist()],
         "state": [_STATES.index(state) for state in concepts["state"].to_pylist()],
         "coherence": [_round(value) for value in concepts["coherence"].to_pylist()],
         "distance": [_round(value) for value in concepts["distance"].to_pylist()],
@@ -128,11 +140,18 @@ def _tree(
     return {
         "depth": [branch.depth - is_whole for branch in branches],
         "concept": [rows.get(branch.name, -1) for branch in branches],
-        "label": [" ".join(branch.terms) if branch.is_group else "" for branch in branches],
+        "label": [_group_label(branch) for branch in branches],
         "n_concepts": [branch.n_concepts for branch in branches],
         "n_episodes": [branch.n_episodes for branch in branches],
         "distance": [_round(branch.distance) for branch in branches],
     }
+
+
+def _group_label(branch: Branch) -> str:
+    """Return the words of a group; a concept has its own."""
+    if branch.name == LONE:
+        return "concepts that join no other"
+    return " ".join(branch.terms) if branch.is_group else ""
 
 
 def _hierarchy(nodes: Sequence[HierarchyNode], rows: Mapping[int, int]) -> Content:

@@ -39,7 +39,10 @@ const dendrogram = {
   roots() {
     if (this.path.length) return [this.path[this.path.length - 1]];
     const roots = [];
-    for (let node = 0; node < nConcepts + nJoins; node++) if (joined.isRoot[node]) roots.push(node);
+    for (let node = 0; node < nConcepts + nJoins; node++) {
+      const isRetired = !isJoin(node) && STATES[concepts.state[node]] === "retired"; // these join no more
+      if (joined.isRoot[node] && !(isRetired && nJoins)) roots.push(node);
+    }
     return roots.sort((a, b) => joined.nEpisodes[b] - joined.nEpisodes[a] || a - b).slice(0, MAX_TIPS);
   },
 

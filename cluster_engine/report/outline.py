@@ -23,6 +23,9 @@ _FAIR_SHARE = 50
 _MAX_CHILDREN = 40
 _GROUP_TERMS = 4
 
+LONE = -1
+"""Name of the group of concepts that join no other, where others do."""
+
 
 @dataclass(frozen=True, slots=True)
 class Branch:
@@ -31,7 +34,7 @@ class Branch:
     Attributes
     ----------
     name : int
-        Id of the concept, or of the node of the hierarchy.
+        Id of the concept, or of the node of the hierarchy, or `LONE`.
     depth : int
         0 for the highest.
     n_concepts, n_episodes : int
@@ -81,15 +84,21 @@ def outline_tree(
             counts[node.node_id] = counts[node.left_id] + counts[node.right_id]
     joined = {side for node in nodes for side in (node.left_id, node.right_id)}
     order = _Order(joins, n_concepts, n_episodes)
-    waiting = [(name, 0) for name in reversed(order.sort(n_episodes.keys() - joined))]
+    tops = order.sort(n_episodes.keys() - joined)
+    lone = [name for name in tops if name not in joins]
     found: list[tuple[int, int]] = []
+    if 1 < len(lone) < len(tops):
+        tops = [*(name for name in tops if name in joins), LONE]
+        n_concepts[LONE], n_episodes[LONE] = len(lone), sum(sizes[name] for name in lone)
+    waiting = [(name, 0) for name in reversed(tops)]
     while waiting:  # no recursion: a chain of thousands of joins is an ordinary tree
         name, depth = waiting.pop()
         found.append((name, depth))
-        if name in joins:
-            waiting += [(part, depth + 1) for part in reversed(order.open(name))]
-    words = _group_terms(found, joins, labels, sizes)
-    heights = {**distances, **{name: node.distance for name, node in joins.items()}}
+        if name not in sizes:
+            parts = lone if name == LONE else order.open(name)
+            waiting += [(part, depth + 1) for part in reversed(parts)]
+    words = _group_terms(found, labels, sizes)
+    heights = {LONE: 0.0, **distances, **{name: node.distance for name, node in joins.items()}}
     return [
         Branch(name, depth, n_concepts[name], n_episodes[name], heights[name], words[name]) for name, depth in found
     ]
@@ -125,7 +134,6 @@ class _Order:
 
 def _group_terms(
     rows: Sequence[tuple[int, int]],
-    joins: Mapping[int, HierarchyNode],
     labels: Mapping[int, tuple[str, ...]],
     sizes: Mapping[int, int],
 ) -> dict[int, tuple[str, ...]]:
@@ -133,12 +141,12 @@ def _group_terms(
     words = {}
     weights: dict[int, Counter[str]] = {}  # by depth, of the rows below the next one that is less deep
     for name, depth in reversed(rows):
-        if name in joins:
+        if name in sizes:
+            words[name] = labels.get(name, ())
+            own = Counter(dict.fromkeys(words[name], sizes[name]))
+        else:
             own = weights.pop(depth + 1)
             ranked = sorted(own, key=lambda term: (-own[term], term))
             words[name] = tuple(ranked[:_GROUP_TERMS])
-        else:
-            words[name] = labels.get(name, ())
-            own = Counter(dict.fromkeys(words[name], sizes[name]))
         weights.setdefault(depth, Counter()).update(own)
     return words

@@ -86,4 +86,4 @@ def _beside(
     spacing = 0.15 * np.sqrt(np.prod(np.ptp(places, axis=0)) / len(placed))  # of the room that a placed point has
     turn = rank * _GOLDEN_ANGLE
     around = np.sqrt(rank)[:, np.newaxis] * np.column_stack([np.cos(turn), np.sin(turn)])
-    return places[nearest] + spacing * around
+    return np.asarray(places[nearest] + spacing * around, np.float64)
