@@ -63,24 +63,25 @@ def cycle_table(cycles: Sequence[Cycle]) -> Table:
     return table
 
 
-def event_table(events: Sequence[Event], titles: Mapping[int, str], title: str) -> Table:
-    """Return rows of the journal as sentences with their reasons; those of other concepts are set in."""
+def event_table(events: Sequence[Event], titles: Mapping[int, str], title: str, own: int | None = None) -> Table:
+    """Return rows of the journal as sentences with their reasons; in the story of one concept, others are set in."""
     table = _table("cycle", "as of", "what", "why", title=title, numbers=frozenset({"cycle"}))
     for event in events:
         table.add_row(
             str(event.cycle),
             day(event.as_of),
-            Text(("  " * event.depth) + _sentence(event, titles), style="dim" if event.depth else ""),
+            Text(("  " * event.depth) + _sentence(event, titles, own), style="dim" if event.depth else ""),
             Text(shorten(event.reason, 200), style="dim" if event.depth else ""),
         )
     return table
 
 
-def _sentence(event: Event, titles: Mapping[int, str]) -> str:
-    others = ", ".join(_named(name, titles) for name in event.other_ids)
+def _sentence(event: Event, titles: Mapping[int, str], own: int | None) -> str:
+    subject, *names = ("it" if name == own else _named(name, titles) for name in (event.concept_id, *event.other_ids))
+    others = ", ".join(names)
     link = " from" if others and event.kind == "born" else ""
     size = f" ({event.n_episodes:+,})" if event.n_episodes else ""
-    return f"{_named(event.concept_id, titles)} {_VERBS[event.kind]}{link} {others}".rstrip() + size
+    return f"{subject} {_VERBS[event.kind]}{link} {others}".rstrip() + size
 
 
 def _named(name: int, titles: Mapping[int, str]) -> str:
@@ -94,7 +95,8 @@ def explanation(answer: Record) -> Group:
         became = answer["became"]
         where = f"it is now part of {_named(became, titles)}" if became is not None else "it is no more"
         return Group(
-            Text(f"concept {answer['concept_id']}: {where}\n", style="bold"), event_table(events, titles, "its story")
+            Text(f"concept {answer['concept_id']}: {where}\n", style="bold"),
+            event_table(events, titles, "its story", answer["concept_id"]),
         )
     words = " ".join(concept["label"]) or shorten(str(concept["exemplar_ids"][0]), 60)
     facts = (
@@ -113,7 +115,7 @@ def explanation(answer: Record) -> Group:
     for row in answer["nearest"]:
         nearest.add_row(f"{row['similarity']:.3f}", str(row["concept_id"]), Text(titles[row["concept_id"]]))
     heading = Text.assemble((f"concept {answer['concept_id']}: {words}\n", "bold"), facts, "\n")
-    story = event_table(events, titles, "its story") if events else Text("the journal does not mention it")
+    story = event_table(events, titles, "its story", answer["concept_id"])
     return Group(heading, exemplars, Text(), story, Text(), nearest)
 
 

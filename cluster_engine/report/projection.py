@@ -15,8 +15,8 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
+from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ _N_ITERATIONS = 500  # twice as many: 0.912 instead of 0.909 of the neighbours
 _N_COMPONENTS = 30  # kept before t-SNE, as its authors do
 _PERPLEXITY = 30.0  # scikit-learn's default
 _FEWEST = 8  # points that t-SNE needs; fewer lie on their principal components
+_ROUNDING = 1e-7  # of a float32 of length 1: less of a component is no variance
 _GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
 _CHUNK_ROWS = 1_024
 
@@ -56,34 +57,41 @@ def place_points(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
 
 def _embed(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
     n = len(vectors)
-    reduced = _components(vectors, min(_N_COMPONENTS, n - 1, vectors.shape[1]))
-    if reduced.shape[1] < 2 or not reduced.any():
-        return np.pad(reduced, ((0, 0), (0, 2)))[:, :2]
+    reduced = _components(vectors, _N_COMPONENTS)
+    if not reduced.any():  # all are equal
+        return reduced[:, :2]
+    start = reduced[:, :2] / reduced[:, 0].std() * 1e-4  # as scikit-learn scales it
     perplexity = min(_PERPLEXITY, (n - 1) / 3)
-    model = TSNE(2, perplexity=perplexity, init="pca", random_state=0, max_iter=_N_ITERATIONS)
+    model = TSNE(2, perplexity=perplexity, init=start, random_state=0, max_iter=_N_ITERATIONS)
     return np.asarray(model.fit_transform(reduced), np.float64)
 
 
 def _components(vectors: NDArray[np.float32], n_components: int) -> NDArray[np.float64]:
     """Return the coordinates along the first principal components; zeros where there are fewer."""
-    n_found = min(n_components, *vectors.shape)
+    found = np.zeros((len(vectors), n_components))
     if len(vectors) < 2:
-        return np.zeros((len(vectors), n_components))
-    found = PCA(n_found, svd_solver="full").fit_transform(vectors.astype(np.float64))
-    return np.pad(found, ((0, 0), (0, n_components - n_found)))
+        return found
+    centred = vectors - vectors.mean(axis=0, dtype=np.float64)
+    _, lengths, axes = np.linalg.svd(centred, full_matrices=False)
+    kept = axes[:n_components][lengths[:n_components] > _ROUNDING * len(vectors)]
+    strongest = np.argmax(np.abs(kept), axis=1)
+    signs = np.sign(kept[np.arange(len(kept)), strongest])  # which way an axis points is not otherwise determined
+    found[:, : len(kept)] = centred @ (kept * signs[:, np.newaxis]).T
+    return found
 
 
 def _beside(
     places: NDArray[np.float64], placed: NDArray[np.float32], others: NDArray[np.float32]
 ) -> NDArray[np.float64]:
-    """Put each of the others near the placed one that it is most similar to, on a spiral around it."""
+    """Put each of the others beside the placed one that it is most similar to: nearer to it than to any other."""
     chunks = [others[first : first + _CHUNK_ROWS] for first in range(0, len(others), _CHUNK_ROWS)]
     nearest = np.concatenate([np.argmax(chunk @ placed.T, axis=1) for chunk in chunks])
     order = np.argsort(nearest, kind="stable")
-    starts = np.searchsorted(nearest[order], nearest[order], "left")
+    starts, ends = (np.searchsorted(nearest[order], nearest, side) for side in ("left", "right"))
     rank = np.empty(len(others))
-    rank[order] = np.arange(len(others)) - starts + 1
-    spacing = 0.15 * np.sqrt(np.prod(np.ptp(places, axis=0)) / len(placed))  # of the room that a placed point has
-    turn = rank * _GOLDEN_ANGLE
-    around = np.sqrt(rank)[:, np.newaxis] * np.column_stack([np.cos(turn), np.sin(turn)])
-    return np.asarray(places[nearest] + spacing * around, np.float64)
+    rank[order] = np.arange(len(others))
+    rank -= starts - 0.5
+    apart, _ = NearestNeighbors(n_neighbors=2).fit(places).kneighbors(places)
+    radius = 0.45 * apart[nearest, 1] * np.sqrt(rank / (ends - starts))
+    around = np.column_stack([np.cos(rank * _GOLDEN_ANGLE), np.sin(rank * _GOLDEN_ANGLE)])  # a sunflower's seeds
+    return np.asarray(places[nearest] + radius[:, np.newaxis] * around, np.float64)
