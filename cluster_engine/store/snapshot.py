@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster_engine.errors import StoreCorruptError, StoreError
-from cluster_engine.store.catalog import newest_manifest, read_history, read_version
+from cluster_engine.store.catalog import current_version, newest_manifest, read_history, read_version, removal_told
 from cluster_engine.store.checking import check_sizes, parquet_errors, read_file
 from cluster_engine.store.location import Location, StoreUri, locate
 from cluster_engine.store.parts import SORTED_BY, join_parts, rows_of_file, unify
@@ -21,7 +21,7 @@ from cluster_engine.store.search import CentroidIndex, Neighbours
 from cluster_engine.store.tables import read_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -72,7 +72,13 @@ class ConceptStore:
         manifest = newest_manifest(location)
         if manifest is None or version not in {None, manifest.version}:
             manifest = read_version(location, 0 if version is None else version)
-        check_sizes(location, manifest.files)
+        try:
+            with removal_told(location, manifest.version):
+                check_sizes(location, manifest.files)
+        except StoreError:
+            if version is None and current_version(location) != manifest.version:
+                return cls.open(location)  # another was committed meanwhile, and this one removed
+            raise
         return cls(location, manifest)
 
     def episodes(self, columns: Sequence[str] | None = None) -> pa.Table:
@@ -84,6 +90,32 @@ class ConceptStore:
             Those to read, as far as they are there; by default all. What is not asked for is not decoded.
         """
         return self._table("episodes", columns)
+
+    def select_episodes(self, ids: pa.Array[Any], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Yield some episodes in pieces, at least one, which may be empty; in the order of the files.
+
+        Holds a piece of a file at a time; files that have none of them are not decoded but for their ids.
+
+        Parameters
+        ----------
+        ids : pyarrow.Array
+            Those to find; ids that are not there are passed over.
+        columns : sequence of str, optional
+            Those to read, beside episode_id; by default all.
+        """
+        for part in self.manifest.parts("episodes"):
+            rows = rows_of_file(self._location, part, self._read(part), "episode_id", columns)
+            keys = cast("pa.ChunkedArray[Any]", rows.keys)
+            is_wanted = np.asarray(pc.is_in(keys, value_set=ids))
+            yield rows.schema.empty_table()
+            if not is_wanted.any():
+                continue
+            first = 0
+            for piece in rows.rest:
+                wanted = np.flatnonzero(is_wanted[first : first + piece.num_rows])
+                first += piece.num_rows
+                if len(wanted):
+                    yield piece.take(wanted)
 
     def concepts(self) -> pa.Table:
         """Return the concepts, with their centroids and exemplars; by size descending, then concept_id."""
@@ -198,8 +230,9 @@ class ConceptStore:
         StoreCorruptError
             Naming every file that differs.
         """
-        if problems := [problem for file in self.manifest.files if (problem := self._find_problem(file))]:
-            raise StoreCorruptError("; ".join(problems))
+        with removal_told(self._location, self.version):
+            if problems := [problem for file in self.manifest.files if (problem := self._find_problem(file))]:
+                raise StoreCorruptError("; ".join(problems))
 
     @cached_property
     def index(self) -> CentroidIndex:
@@ -226,7 +259,8 @@ class ConceptStore:
         return joined if columns is None else joined.select([c for c in joined.column_names if c in columns])
 
     def _read(self, file: FileEntry) -> pa.Buffer:
-        data = read_file(self._location, file, is_verified=file.path in self._verified)
+        with removal_told(self._location, self.version):
+            data = read_file(self._location, file, is_verified=file.path in self._verified)
         self._verified.add(file.path)
         return data
 
