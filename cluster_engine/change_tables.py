@@ -11,7 +11,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from cluster_engine.concepts.lineage import KINDS
+from cluster_engine.concepts.journal import CHANGE_KINDS
 from cluster_engine.terminal import day, shorten
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ _VERBS = {
     "merged": "took in",
     "absorbed": "was absorbed by",
     "retired": "was retired",
+    "dissolved": "was dissolved",
 }
 _STYLES = {"born": "green", "split": "green", "grown": "green", "gone": "red", "absorbed": "red", "shrunk": "yellow"}
 
@@ -47,7 +48,7 @@ def _table(*columns: str, title: str | None = None, numbers: frozenset[str] = fr
 
 def cycle_table(cycles: Sequence[Cycle]) -> Table:
     """Return what each cycle changed: concepts by kind of change, and episodes."""
-    kinds = [kind for kind in KINDS if any(kind in cycle.counts for cycle in cycles)]
+    kinds = [kind for kind in CHANGE_KINDS if any(kind in cycle.counts for cycle in cycles)]
     numbers = frozenset({"cycle", "episodes", *kinds})
     table = _table("cycle", "as of", "slot", *kinds, "episodes", title="what each cycle changed", numbers=numbers)
     table.expand = False

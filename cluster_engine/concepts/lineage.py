@@ -12,13 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cluster_engine.concepts.journal import CHANGE_KINDS
+
 if TYPE_CHECKING:
     from datetime import datetime
 
     from numpy.typing import NDArray
-
-KINDS = ("born", "split", "revived", "promoted", "grew", "shrank", "merged", "absorbed", "retired")
-"""What a row of the journal can say, in the order in which a life may go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,7 @@ class Event:
     as_of : datetime
     slot : str or None
     kind : str
-        One of `KINDS`.
+        One of `CHANGE_KINDS`.
     other_ids : tuple of int
     n_episodes : int
         Gained; negative: lost.
@@ -63,7 +62,7 @@ class Cycle:
     as_of : datetime
     slot : str or None
     counts : dict of str to int
-        Rows of each kind that occurs, in the order of `KINDS`.
+        Rows of each kind that occurs, in the order of `CHANGE_KINDS`.
     n_gained, n_lost : int
         Episodes that concepts gained and lost, added up.
     """
@@ -79,17 +78,18 @@ class Cycle:
 def trace_concept(journal: pa.Table, concept_id: int) -> list[Event]:
     """Return the story of a concept, in the order of the journal.
 
-    Its own rows, and up to each row that names others (what it was split from, or took in) the rows of those. A row is
-    there once, with the least depth. O(n log n) for n rows, and the size of the answer.
+    Its own rows; and where one names others (what it was split from, or took in), the rows of those from the cycles
+    before. A row is there once, with the least depth. O(n log n) for n rows, and the size of the answer.
 
     Parameters
     ----------
     journal : pyarrow.Table
-        In the order in which things happened.
+        By cycle, ascending.
     concept_id : int
         Of a concept that is, or was; an unknown one has no story.
     """
     rows_of = _RowsByConcept(np.asarray(journal["concept_id"], np.int64))
+    cycles = np.asarray(journal["cycle"], np.int64)
     seen: dict[int, int] = {}  # by concept: its rows before this one are in the story
     depths: dict[int, int] = {}  # by row
     reached = [(concept_id, journal.num_rows)]
@@ -100,9 +100,10 @@ def trace_concept(journal: pa.Table, concept_id: int) -> list[Event]:
             seen[name] = max(seen.get(name, 0), end)
         depths |= {row: depth for row in found.tolist() if row not in depths}
         links = journal.select(["kind", "other_ids"]).take(found).to_pylist()
+        ends = np.searchsorted(cycles, cycles[found], "left")  # where the cycle of each row begins
         reached = [
-            (other, row)
-            for row, link in zip(found.tolist(), links, strict=True)
+            (other, end)
+            for end, link in zip(ends.tolist(), links, strict=True)
             if link["kind"] != "absorbed"  # where this one went, not where it came from
             for other in link["other_ids"] or []
         ]
@@ -148,8 +149,8 @@ def _event(record: dict[str, Any], depth: int) -> Event:
 def summarise_cycles(journal: pa.Table) -> list[Cycle]:
     """Return what each cycle of a journal changed, ascending. O(n log n) for n rows."""
     numbers, first, inverse = np.unique(np.asarray(journal["cycle"], np.int64), return_index=True, return_inverse=True)
-    kinds = np.asarray(pc.index_in(journal["kind"], pa.array(KINDS, journal["kind"].type)))
-    counts = np.zeros((len(numbers), len(KINDS)), np.int64)
+    kinds = np.asarray(pc.index_in(journal["kind"], pa.array(CHANGE_KINDS, journal["kind"].type)))
+    counts = np.zeros((len(numbers), len(CHANGE_KINDS)), np.int64)
     np.add.at(counts, (inverse, kinds), 1)
     changes = np.asarray(journal["n_episodes"], np.int64)
     gained, lost = (np.zeros(len(numbers), np.int64) for _ in range(2))
@@ -161,7 +162,7 @@ def summarise_cycles(journal: pa.Table) -> list[Cycle]:
             int(number),
             fact["as_of"],
             fact["slot"],
-            {kind: n for kind, n in zip(KINDS, row.tolist(), strict=True) if n},
+            {kind: n for kind, n in zip(CHANGE_KINDS, row.tolist(), strict=True) if n},
             int(n_gained),
             int(n_lost),
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -16,15 +17,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster_engine.concepts.hierarchy import HierarchyNode
+from cluster_engine.concepts.journal import CHANGE_KINDS
 from cluster_engine.concepts.labels import label_concepts
-from cluster_engine.concepts.lineage import KINDS, summarise_cycles
+from cluster_engine.concepts.lineage import summarise_cycles
 from cluster_engine.report.outline import LONE, outline_tree
 from cluster_engine.report.projection import place_points
 from cluster_engine.terminal import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
 
     from numpy.typing import NDArray
 
@@ -104,12 +105,15 @@ def _concepts(concepts: pa.Table, labels: Mapping[int, tuple[str, ...]]) -> Cont
     ids = np.asarray(concepts["concept_id"]).tolist()
     flat = np.asarray(pc.list_flatten(concepts["centroid"].combine_chunks()), np.float32)
     places = place_points(flat.reshape(len(ids), -1)) if ids else np.empty((0, 2))
-    exemplars = "exemplar_texts" if "exemplar_texts" in concepts.column_names else "exemplar_ids"
+    exemplar_ids = concepts["exemplar_ids"].to_pylist()
+    texts = concepts["exemplar_texts"].to_pylist() if "exemplar_texts" in concepts.column_names else exemplar_ids
     columns = ("n_episodes", "strength_ppm", "n_replays", "idle_cycles", "born_cycle")
     return {
         "id": [str(name) for name in ids],
         "label": [" ".join(labels.get(name, ())) for name in ids],
-        "exemplars": [_shortened(texts or ()) for texts in concepts[exemplars].to_pylist()],
+        "exemplars": [
+            _shortened(given or ()) or _shortened(named or ()) for given, named in zip(texts, exemplar_ids, strict=True)
+        ],
         "state": [_STATES.index(state) for state in concepts["state"].to_pylist()],
         "coherence": [_round(value) for value in concepts["coherence"].to_pylist()],
         "distance": [_round(value) for value in concepts["distance"].to_pylist()],
@@ -191,11 +195,11 @@ def _quartiles(values: NDArray[Any]) -> list[float]:
 def _cycles(journal: pa.Table) -> Content:
     cycles = summarise_cycles(journal)
     return {
-        "kinds": KINDS,
+        "kinds": CHANGE_KINDS,
         "cycle": [cycle.cycle for cycle in cycles],
         "as_of": [_iso(cycle.as_of) for cycle in cycles],
         "slot": [cycle.slot for cycle in cycles],
-        "counts": [[cycle.counts.get(kind, 0) for cycle in cycles] for kind in KINDS],
+        "counts": [[cycle.counts.get(kind, 0) for cycle in cycles] for kind in CHANGE_KINDS],
     }
 
 
@@ -208,7 +212,7 @@ def _events(journal: pa.Table, rows: Mapping[int, int]) -> Content:
         "cycle": [row["cycle"] for row in shown],
         "id": [str(row["concept_id"]) for row in shown],
         "concept": [rows.get(row["concept_id"], -1) for row in shown],
-        "kind": [KINDS.index(row["kind"]) for row in shown],
+        "kind": [CHANGE_KINDS.index(row["kind"]) for row in shown],
         "others": [[str(other) for other in row["other_ids"] or ()] for row in shown],
         "n": [row["n_episodes"] for row in shown],
         "reason": [shorten(row["reason"] or "", _TEXT_CHARACTERS) for row in shown],
@@ -257,8 +261,12 @@ def _run(report: Mapping[str, Any]) -> Content:
     phases = [
         {"name": name, "seconds": round(report[f"{name}_s"], 4), "bytes": report.get(f"{name}_bytes")} for name in names
     ]
-    taken = {f"{name}{end}" for name in names for end in ("_s", "_bytes")}
-    facts = {name: value for name, value in report.items() if name not in taken and value is not None}
+    taken = {f"{name}{end}" for name in names for end in ("_s", "_bytes")} | {f"n_{kind}" for kind in CHANGE_KINDS}
+    facts = {
+        name: _iso(value) if isinstance(value, datetime) else value
+        for name, value in report.items()
+        if name not in taken and value is not None
+    }
     return {"phases": phases, "facts": facts}
 
 

@@ -10,6 +10,7 @@ const KIND_WORDS = {
   merged: "took in",
   absorbed: "was absorbed by",
   retired: "was retired",
+  dissolved: "was dissolved",
 };
 
 const eventsOf = new Map(); // by id of a concept: its own, and those of concepts that came out of it

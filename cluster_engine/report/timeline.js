@@ -15,6 +15,7 @@ const LANES = {
   merged: "took another in",
   absorbed: "absorbed",
   retired: "retired",
+  dissolved: "dissolved",
 };
 
 const timeline = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pyarrow as pa
@@ -10,18 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lifecycles import JOURNAL, day, make_world
 
-from cluster_engine.concepts.lineage import KINDS, summarise_cycles, trace_concept
+from cluster_engine.concepts.journal import CHANGE_KINDS
+from cluster_engine.concepts.lineage import summarise_cycles, trace_concept
 
 
-def slow_story(rows: list[dict[str, Any]], name: int, end: int, depth: int) -> dict[int, int]:
-    """The rows of a concept before one, and all that they lead to, by their least depth."""
+def slow_story(rows: list[dict[str, Any]], name: int, end: float, depth: int) -> dict[int, int]:
+    """The rows of a concept from cycles before one, and all that they lead to, by their least depth."""
     found: dict[int, int] = {}
-    for number, row in enumerate(rows[:end]):
-        if row["concept_id"] != name:
+    for number, row in enumerate(rows):
+        if row["concept_id"] != name or row["cycle"] >= end:
             continue
         stories = [{number: depth}]
         if row["kind"] != "absorbed":
-            stories += [slow_story(rows, other, number, depth + 1) for other in row["other_ids"]]
+            stories += [slow_story(rows, other, row["cycle"], depth + 1) for other in row["other_ids"]]
         for story in stories:
             for other, at in story.items():
                 found[other] = min(at, found.get(other, at))
@@ -32,12 +34,13 @@ def slow_story(rows: list[dict[str, Any]], name: int, end: int, depth: int) -> d
 @given(st.integers(0, 10_000))
 def test_a_story_is_that_of_the_slow_recursion(seed: int) -> None:
     world = make_world(10, seed=seed, n_topics=5)
-    journal = pa.Table.from_pylist(world.journal, JOURNAL)
-    for name in {row["concept_id"] for row in world.journal}:
-        want = slow_story(world.journal, name, len(world.journal), 0)
+    rows = sorted(world.journal, key=lambda row: (row["cycle"], row["concept_id"]))  # as a cycle writes them
+    journal = pa.Table.from_pylist(rows, JOURNAL)
+    for name in {row["concept_id"] for row in rows}:
+        want = slow_story(rows, name, math.inf, 0)
         story = trace_concept(journal, name)
         assert [(event.concept_id, event.kind, event.depth) for event in story] == [
-            (world.journal[row]["concept_id"], world.journal[row]["kind"], want[row]) for row in sorted(want)
+            (rows[row]["concept_id"], rows[row]["kind"], want[row]) for row in sorted(want)
         ]
 
 
@@ -85,7 +88,7 @@ def test_cycles_add_up(seed: int) -> None:
     assert [cycle.cycle for cycle in found] == list(range(1, 10))
     for cycle in found:
         rows = [row for row in world.journal if row["cycle"] == cycle.cycle]
-        counts = {kind: sum(row["kind"] == kind for row in rows) for kind in KINDS}
+        counts = {kind: sum(row["kind"] == kind for row in rows) for kind in CHANGE_KINDS}
         assert cycle.counts == {kind: n for kind, n in counts.items() if n}
         assert (cycle.as_of, cycle.slot) == (day(cycle.cycle), f"day {cycle.cycle}")
         assert cycle.n_gained == sum(row["n_episodes"] for row in rows if row["n_episodes"] > 0)

@@ -20,8 +20,8 @@ from lifecycles import World, make_world
 from store_tables import version_tables
 
 import cluster_engine.report
+from cluster_engine.concepts.journal import CHANGE_KINDS
 from cluster_engine.concepts.labels import label_concepts
-from cluster_engine.concepts.lineage import KINDS
 from cluster_engine.report import content as content_module
 from cluster_engine.report.content import report_content, store_content
 from cluster_engine.report.page import render_page
@@ -146,7 +146,7 @@ def test_lineage_has_every_count_and_the_newest_events(monkeypatch: pytest.Monke
     events = found["events"]
     assert events["n_left_out"] == len(loud) - 20
     assert events["id"] == [str(row["concept_id"]) for row in loud[-20:]]
-    assert [KINDS[kind] for kind in events["kind"]] == [row["kind"] for row in loud[-20:]]
+    assert [CHANGE_KINDS[kind] for kind in events["kind"]] == [row["kind"] for row in loud[-20:]]
     assert events["others"] == [[str(other) for other in row["other_ids"]] for row in loud[-20:]]
     names = found["concepts"]["id"]
     assert [names[row] if row >= 0 else None for row in events["concept"]] == [
