@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import pty
+import signal
+import subprocess
+import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +20,9 @@ from lifecycles import World
 from store_tables import version_tables
 
 from cluster_engine.concepts.labels import label_concepts
+from cluster_engine.progress import Phase, Published
 from cluster_engine.store.commit import commit_version, restore_version
+from cluster_engine.store.work import Work
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -193,3 +201,48 @@ def test_a_number_that_is_none_is_null(tmp_path: Path, capsys: pytest.CaptureFix
     told = answer(capsys, "explain", name, "--store", tmp_path)
     assert told["concept"]["coherence"] is None
     assert json.dumps(told)
+
+
+WATCHER = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from cluster_engine.cli import main; main(sys.argv[1:])"
+)
+
+
+class TestTop:
+    def test_nothing_runs(self, past: Past, capsys: pytest.CaptureFixture[str]) -> None:
+        told = answer(capsys, "top", "--store", past.path)
+        assert told["running"] is None
+        assert [row["version"] for row in told["versions"]] == list(range(1, 9))
+        code, out, _ = run(capsys, "top", "--store", past.path)  # no terminal: one picture
+        assert code == 0
+        assert "nothing runs on this store" in out
+        assert answer(capsys, "top", "--store", past.path.parent / "none")["versions"] == []
+
+    def test_a_batch_at_work_is_seen_from_outside(self, past: Past, capsys: pytest.CaptureFixture[str]) -> None:
+        work = Work(str(past.path), "key")
+        phase = Phase("linkage", 10, Published(work.publish_status, "night"))
+        assert answer(capsys, "top", "--store", past.path)["running"]["phase"] == "linkage"
+        told = answer(capsys, "top", "--store", past.path)["running"]
+        assert (told["slot"], told["pid"], told["done"], told["total"]) == ("night", os.getpid(), 0, 10)
+        assert (told["remaining_s"], told["is_gone"]) == (None, False)
+        Phase("concepts", 3, phase.reporter).advance(2)
+        out = run(capsys, "top", "--store", past.path, "--once")[1]
+        assert "concepts" in out
+        work.clear()
+        assert answer(capsys, "top", "--store", past.path)["running"] is None
+
+    def test_a_terminal_is_kept_up_to_date_until_ctrl_c(self, past: Past) -> None:
+        parent, child = pty.openpty()
+        command = [sys.executable, "-c", WATCHER, "top", "--store", str(past.path), "--interval", "0.1"]
+        with subprocess.Popen(command, stdout=child, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL) as watcher:
+            os.close(child)
+            seen = b""
+            while seen.count(b"nothing runs") < 2:
+                seen += os.read(parent, 1 << 16)
+            watcher.send_signal(signal.SIGINT)
+            with suppress(OSError):  # how Linux tells that the other side of a terminal is closed
+                while os.read(parent, 1 << 16):
+                    pass
+            assert (watcher.wait(timeout=60), watcher.stderr.read() if watcher.stderr else b"") == (0, b"")
+        os.close(parent)
