@@ -163,7 +163,7 @@ def _repetition(batch: Batch) -> BatchReport | None:
 def _run(batch: Batch, fence: Fence | None, progress: Reporter | None, *, dry_run: bool) -> BatchReport:
     base = current_version(batch.store)
     stored = None if base is None and batch.since is None else ConceptStore.open(batch.store, version=base)
-    work = None if dry_run else Work.open(batch.store, batch.key(stored))
+    work = None if dry_run else Work(batch.store, batch.key(stored))
     steps = Steps(work)
     reporter = progress if work is None else Published(work.publish_status, batch.slot, progress)
     known, quarantine = _known(batch, stored, steps, reporter)
