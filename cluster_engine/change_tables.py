@@ -5,6 +5,7 @@ Owns the rendering. Refuses to know stores.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from rich.console import Group
@@ -141,7 +142,7 @@ def difference_tables(difference: Difference, titles: Mapping[int, str], limit: 
     yield counts
     yield Text(
         f"\n{difference.n_bound:,} episodes bound, {difference.n_unbound:,} unbound, {difference.n_moved:,} moved; "
-        f"{len(difference.changes):,} concepts changed, {difference.n_kept:,} did not\n"
+        f"{len(difference.changes):,} concepts changed, {difference.n_kept:,} did not\n" + _kinds(difference)
     )
     if not difference.changes:
         return
@@ -158,6 +159,11 @@ def difference_tables(difference: Difference, titles: Mapping[int, str], limit: 
     yield table
     if len(difference.changes) > limit:
         yield Text(f"{limit:,} of {len(difference.changes):,} changes", style="dim")
+
+
+def _kinds(difference: Difference) -> str:
+    counts = Counter(change.kind for change in difference.changes if change.kind != "kept")
+    return ", ".join(f"{n:,} {kind}" for kind, n in sorted(counts.items())) + "\n" if counts else ""
 
 
 _SUMS = ("bindings", "episodes")

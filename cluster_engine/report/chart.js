@@ -86,7 +86,7 @@ function startDecay() {
     const top = Math.max(1, ...decay.left.map((left) => left[2]));
     const y = (share) => 8 + (1 - share / top) * CHART_PIXELS * 1.2;
     const most = Math.max(...decay.n);
-    const along = (which) => decay.age_days.map((age, at) => `${x(age)},${y(decay.left[at][which])}`);
+    const at = (place, which) => `${x(decay.age_days[place])},${y(decay.left[place][which])}`;
     const parts = ticks(0, top, 4).flatMap((tick) => [
       shape("line", { class: "grid", x1: AXIS_PIXELS, x2: width, y1: y(tick), y2: y(tick) }),
       shape("text", { class: "soft", x: AXIS_PIXELS - 6, y: y(tick) + 4, "text-anchor": "end" }, `${Math.round(100 * tick)} %`),
@@ -94,13 +94,17 @@ function startDecay() {
     for (const tick of ticks(0, oldest, width / 90)) {
       parts.push(shape("text", { class: "soft", x: x(tick), y: y(0) + 16, "text-anchor": "middle" }, `${whole.format(tick)} d`));
     }
-    parts.push(
-      shape("path", { class: "band", d: `M${along(2).join("L")}L${along(0).reverse().join("L")}Z` }),
-      shape("path", { class: "line", d: `M${along(1).join("L")}` }),
-    );
-    decay.n.forEach((n, at) => {
-      const words = `${span(at)} days: ${Math.round(100 * decay.left[at][1])} % of the strength left (median), ${count(n, "binding")}`;
-      const disc = shape("circle", { class: "bar", cx: x(decay.age_days[at]), cy: y(decay.left[at][1]), r: 2.5 + 4 * Math.sqrt(n / most) }, shape("title", {}, words));
+    for (let place = 1; place < decay.n.length; place++) {
+      const isGap = decay.age_days[place] - decay.age_days[place - 1] > decay.width_days; // no binding is of an age between
+      parts.push(
+        shape("path", { class: "band", d: `M${at(place - 1, 0)}L${at(place, 0)}L${at(place, 2)}L${at(place - 1, 2)}Z` }),
+        shape("path", { class: isGap ? "line gap" : "line", d: `M${at(place - 1, 1)}L${at(place, 1)}` }),
+      );
+    }
+    decay.n.forEach((n, place) => {
+      const [age, share] = [decay.age_days[place], decay.left[place][1]];
+      const words = `${span(place)} days: ${Math.round(100 * share)} % of the strength left (median), ${count(n, "binding")}`;
+      const disc = shape("circle", { class: "bar", cx: x(age), cy: y(share), r: 2.5 + 4 * Math.sqrt(n / most) }, shape("title", {}, words));
       parts.push(disc);
     });
     const last = decay.left[decay.left.length - 1][1];

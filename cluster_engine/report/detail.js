@@ -37,7 +37,7 @@ function eventSentence(at, isOwn) {
   const preposition = kind === "split" || (kind === "born" && others.length) ? " from" : "";
   const subject = isOwn ? [] : [conceptLink(events.id[at]), " "];
   const size = events.n[at] ? ` (${events.n[at] > 0 ? "+" : "−"}${whole.format(Math.abs(events.n[at]))})` : "";
-  return [...subject, KIND_WORDS[kind], preposition, ...others, size, events.reason[at] ? ". " : ".", events.reason[at]];
+  return [...subject, KIND_WORDS[kind], preposition, ...others, size, events.reason[at] ? ": " : "", events.reason[at]];
 }
 
 function factList(facts) {

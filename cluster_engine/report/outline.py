@@ -1,7 +1,8 @@
 """The hierarchy as a tree to browse: few levels, and no node with more children than a reader looks through.
 
 A node of the hierarchy joins two branches. Here a group is opened at its joins, the branch with the most concepts
-first, until it has some branches of a fair size or many of any; the branches are its children.
+first, until it has some branches of a fair size, and none with most of it, or many of any; they are its children. A
+branch of a few concepts is no group: these are children themselves.
 
 Owns the grouping and its words. Refuses to know how the tree is shown.
 """
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
 
     from cluster_engine.concepts.hierarchy import HierarchyNode
 
-_MAX_BRANCHES = 10  # of a fair size: a fiftieth of the concepts; all three numbers chosen, not measured
+_MAX_BRANCHES = 10  # of a fair size: a fiftieth of the concepts; all five numbers chosen, not measured
 _FAIR_SHARE = 50
+_MOST_SHARE = 3  # of the concepts, a third: what the largest branch may have
 _MAX_CHILDREN = 40
+_SMALLEST_GROUP = 5
 _GROUP_TERMS = 4
 
 LONE = -1
@@ -116,20 +119,34 @@ class _Order:
 
     def open(self, name: int) -> list[int]:
         """Return the branches that a group is opened into."""
-        fair = max(2, self.n_concepts[name] // _FAIR_SHARE)
-        heap = [(-self.n_concepts[name], name)]
-        leaves: list[int] = []
+        n = self.n_concepts[name]
+        heap = [(-n, name)]
+        small: list[int] = []
         n_fair = 1
-        while heap and n_fair < _MAX_BRANCHES and len(heap) + len(leaves) < _MAX_CHILDREN:
+        while heap and (
+            n <= _MAX_CHILDREN
+            or (len(heap) + len(small) < _MAX_CHILDREN and (n_fair < _MAX_BRANCHES or -heap[0][0] * _MOST_SHARE > n))
+        ):
             size, largest = heapq.heappop(heap)
-            n_fair -= -size >= fair
+            n_fair -= -size * _FAIR_SHARE >= n
             for side in (self.joins[largest].left_id, self.joins[largest].right_id):
-                n_fair += self.n_concepts[side] >= fair
-                if side in self.joins:
+                n_fair += self.n_concepts[side] * _FAIR_SHARE >= n
+                if self.n_concepts[side] >= _SMALLEST_GROUP:
                     heapq.heappush(heap, (-self.n_concepts[side], side))
                 else:
-                    leaves.append(side)
-        return self.sort([*(part for _, part in heap), *leaves])
+                    small += self.concepts(side)
+        return self.sort([*(part for _, part in heap), *small])
+
+    def concepts(self, name: int) -> list[int]:
+        """Return the concepts of a branch."""
+        waiting, found = [name], []
+        while waiting:
+            name = waiting.pop()
+            if name in self.joins:
+                waiting += [self.joins[name].left_id, self.joins[name].right_id]
+            else:
+                found.append(name)
+        return found
 
 
 def _group_terms(

@@ -1,8 +1,10 @@
 // The timeline: a lane for each kind of change, a column for each cycle, or for some where there are many.
 
 const MAX_COLUMNS = 120;
+const MAX_COLUMN_PIXELS = 56;
 const LANE_PIXELS = 30;
 const LANE_LABEL_PIXELS = 150;
+const DATE_PIXELS = 80;
 const MAX_LISTED = 300;
 
 const LANES = {
@@ -49,7 +51,8 @@ const timeline = {
 
   draw(width) {
     const kinds = [...cycles.kinds.keys()].filter((kind) => cycles.counts[kind].some(Boolean));
-    const room = (width - LANE_LABEL_PIXELS) / this.nColumns();
+    const room = Math.min(MAX_COLUMN_PIXELS, (width - LANE_LABEL_PIXELS) / this.nColumns());
+    const right = LANE_LABEL_PIXELS + room * this.nColumns();
     const x = (column) => LANE_LABEL_PIXELS + column * room;
     const height = kinds.length * LANE_PIXELS;
     const parts = [shape("rect", { class: "column", x: x(this.chosen), y: 0, width: Math.max(2, room), height: height + 4 })];
@@ -60,7 +63,7 @@ const timeline = {
       parts.push(
         shape("text", { x: 0, y: base - 6 }, LANES[cycles.kinds[kind]]),
         shape("text", { class: "soft", x: LANE_LABEL_PIXELS - 8, y: base - 6, "text-anchor": "end" }, whole.format(sum)),
-        shape("line", { class: "grid", x1: LANE_LABEL_PIXELS, x2: width, y1: base, y2: base }),
+        shape("line", { class: "grid", x1: LANE_LABEL_PIXELS, x2: right, y1: base, y2: base }),
       );
       columns.forEach((n, column) => {
         const bar = Math.max(2, (n / most) * (LANE_PIXELS - 7));
@@ -71,7 +74,9 @@ const timeline = {
       const pick = { class: "pick", x: x(column), y: 0, width: room, height, click: () => this.choose(column) };
       parts.push(shape("rect", pick, shape("title", {}, this.words(column))));
     }
-    for (const column of new Set([0, Math.floor(this.nColumns() / 2), this.nColumns() - 1])) {
+    const middle = right - LANE_LABEL_PIXELS > 3 * DATE_PIXELS ? [Math.floor(this.nColumns() / 2)] : [];
+    const ends = right - LANE_LABEL_PIXELS > 2 * DATE_PIXELS ? [0, this.nColumns() - 1] : [0];
+    for (const column of new Set([...ends, ...middle])) {
       const anchor = column === 0 ? "start" : column === this.nColumns() - 1 ? "end" : "middle";
       const at = anchor === "end" ? x(column) + room : x(column);
       parts.push(shape("text", { class: "soft", x: at, y: height + 18, "text-anchor": anchor }, day(cycles.as_of[this.span(column)[0]])));
