@@ -57,15 +57,20 @@ class Browser:
     def text(self, selector: str) -> str:
         return self.script("return document.querySelector(arguments[0]).textContent", selector)
 
+    def texts(self, selector: str) -> list[str]:
+        """Those of all elements at one moment: the page draws itself anew as it is used."""
+        return self.script("return [...document.querySelectorAll(arguments[0])].map((e) => e.textContent)", selector)
+
     def complaints(self) -> list[Any]:
         """What the console says."""
         return self.driver.get_log("browser")
 
     def requests(self) -> list[str]:
-        """Addresses that were asked for since the last call."""
+        """Addresses that were asked for since the last call, but those of the browser's own pages."""
         messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         sent = [message for message in messages if message["method"] == "Network.requestWillBeSent"]
-        return [message["params"]["request"]["url"] for message in sent]
+        addresses = [message["params"]["request"]["url"] for message in sent]
+        return [address for address in addresses if not address.startswith("chrome://")]
 
     def prefer(self, scheme: str) -> None:
         features = [{"name": "prefers-color-scheme", "value": scheme}]

@@ -113,9 +113,7 @@ def test_a_search_finds_what_the_texts_say(browser: Browser, many: tuple[Path, d
     box = browser.one("#query")
     box.send_keys(" ".join(words).upper())
     browser.wait(lambda: browser.text("#found").startswith(f"{len(want):,} of "))
-    rows = browser.script(
-        "return [...document.querySelectorAll('#tree .branch:not([aria-expanded])')].map(row => row.textContent)"
-    )
+    rows = browser.texts("#tree .branch:not([aria-expanded])")
     assert rows
     assert all(any(word in row.lower() for word in words) for row in rows)
     assert {
@@ -163,8 +161,8 @@ def test_a_chosen_concept_shows_its_texts_and_what_happened(page: Browser, small
     page.wait(lambda: page.text("#found").startswith("1 of "))
     page.one("#tree .branch:not([aria-expanded])").click()
     page.wait(lambda: concepts["id"][row] in page.text("#detail"))
-    assert [quote.text for quote in page.all("#detail blockquote")] == concepts["exemplars"][row]
-    log = [entry.text for entry in page.all("#detail .log li")]
+    assert page.texts("#detail blockquote") == concepts["exemplars"][row]
+    log = page.texts("#detail .log li")
     own = [at for at, name in enumerate(events["id"]) if name == concepts["id"][row]]
     assert len(log) >= len(own)
     for at in own:
@@ -178,8 +176,8 @@ def test_states_and_orders(page: Browser, small: tuple[Path, dict[str, Any]]) ->
     page.wait(lambda: page.text("#found").startswith(f"{concepts['state'].count(2):,} of "))
     Select(page.one("#state")).select_by_value("")
     Select(page.one("#order")).select_by_value("coherence")
-    numbers = [float(gauge.text) for gauge in page.all("#tree .gauge")]
-    assert len(numbers) > 5
+    page.wait(lambda: len(page.texts("#tree .gauge")) > 5)
+    numbers = [float(text) for text in page.texts("#tree .gauge")]
     assert numbers == sorted(numbers)
     assert page.one("#tree .branch").get_attribute("aria-setsize") == str(len(concepts["id"]))
     assert page.complaints() == []
@@ -221,7 +219,7 @@ def test_a_cycle_says_what_happened_and_why(page: Browser, small: tuple[Path, di
     page.script("arguments[0].focus()", slider)
     slider.send_keys(Keys.HOME, Keys.ARROW_RIGHT)
     page.wait(lambda: page.text("#timeline-words").startswith("cycle 2,"))
-    rows = [row.text for row in page.all("#events tbody tr")]
+    rows = page.texts("#events tbody tr")
     want = [at for at, cycle in enumerate(events["cycle"]) if cycle == 2]
     assert len(rows) == len(want)
     for row, at in zip(rows, want, strict=True):
@@ -238,7 +236,7 @@ def test_hostile_texts_stay_texts(browser: Browser, tmp_path: Path) -> None:
     path, content = write(world, tmp_path / "report.html")
     browser.open(path)
     browser.one("#open-all").click()
-    assert [quote.text for quote in browser.all("#detail blockquote")]
+    assert browser.texts("#detail blockquote")
     assert HOSTILE[0] in browser.text("#tree") + browser.text("#detail")
     assert HOSTILE[0] in browser.text("#events")
     assert browser.script("return [window.broken ?? null, document.images.length, document.scripts.length]") == [
