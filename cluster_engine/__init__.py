@@ -17,16 +17,19 @@ if TYPE_CHECKING:
     from cluster_engine.assigner import ConceptAssigner
     from cluster_engine.batch import BatchReport
     from cluster_engine.dendrogram import Dendrogram
-    from cluster_engine.driver import consolidate
+    from cluster_engine.driver import consolidate, retain
     from cluster_engine.estimator import ConceptClustering
+    from cluster_engine.planning import BatchPlan, plan_batch
     from cluster_engine.search.conditions import Condition
     from cluster_engine.shards.linkage import distributed_linkage
     from cluster_engine.shards.service import BindingService
     from cluster_engine.shards.shard import BindingShard
     from cluster_engine.store.snapshot import ConceptStore
+    from cluster_engine.undo import undo
 
 __all__ = [
     "ApproximateLinkage",
+    "BatchPlan",
     "BatchReport",
     "BindingService",
     "BindingShard",
@@ -41,6 +44,9 @@ __all__ = [
     "distributed_linkage",
     "linkage",
     "plan",
+    "plan_batch",
+    "retain",
+    "undo",
 ]
 
 _MODULES = {
@@ -52,7 +58,11 @@ _MODULES = {
     "ConceptStore": "cluster_engine.store.snapshot",
     "Condition": "cluster_engine.search.conditions",
     "Dendrogram": "cluster_engine.dendrogram",
+    "BatchPlan": "cluster_engine.planning",
     "consolidate": "cluster_engine.driver",
+    "plan_batch": "cluster_engine.planning",
+    "retain": "cluster_engine.driver",
+    "undo": "cluster_engine.undo",
     "distributed_linkage": "cluster_engine.shards.linkage",
 }
 

@@ -26,6 +26,7 @@ from pydantic import (
 from cluster_engine.concepts.fading import Fading, FadingLaw
 from cluster_engine.concepts.population import PPM
 from cluster_engine.concepts.rules import PromotionRule, ReplayRule, RetirementRule
+from cluster_engine.data.schema import ColumnNames
 from cluster_engine.errors import ConfigError
 
 
@@ -43,6 +44,11 @@ class InputConfig(_Section):
     evergreen: str = "evergreen"
     text: str = "text"
     dimension: PositiveInt | None = None
+
+    @property
+    def columns(self) -> ColumnNames:
+        """The names alone."""
+        return ColumnNames(**self.model_dump(exclude={"dimension"}))
 
 
 class CutConfig(_Section):
@@ -138,7 +144,7 @@ class FadeConfig(_Section):
 class LeaseConfig(_Section):
     """How batches of one store keep out of each other's way."""
 
-    ttl_s: PositiveFloat = 60.0
+    ttl_s: PositiveFloat = 20.0
     wait_s: float = Field(default=3600.0, ge=0)
 
 

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cluster_engine.concepts.known import Known
-    from cluster_engine.config import Config
+    from cluster_engine.concepts.known import Known, LastCycle
+    from cluster_engine.config import Config, RebuildConfig
     from cluster_engine.steps import Steps
 
     ReadTexts = Callable[[pa.Array[Any]], pa.Array[Any]]
@@ -88,19 +88,25 @@ class CycleResult:
     cut_distance: float
 
 
-def is_due(known: Known, settings: Config) -> bool:
-    """Return whether a cycle clusters all episodes from scratch.
+def due_reason(n_concepts: int, n_episodes: int, last: LastCycle, rule: RebuildConfig) -> str | None:
+    """Return why a cycle clusters all episodes from scratch; None if it does not.
 
     It does where there is no concept yet; where the episodes have grown by a factor g since it last did, up to a size
     (as the cost of one is quadratic, all rebuilds together cost 1 / (1 - g**-2) of the last: 1.8 times for 1.5); and
     every so many cycles.
     """
-    n, rule = len(known.roster), settings.rebuild
-    if not len(known.population):
-        return True
-    if rule.every_cycles is not None and (known.last.number + 1) % rule.every_cycles == 0:
-        return True
-    return rule.growth * known.last.rebuilt_episodes <= n <= rule.most_episodes
+    if not n_concepts:
+        return "all are clustered from scratch: there is no concept yet"
+    if rule.every_cycles is not None and (last.number + 1) % rule.every_cycles == 0:
+        return f"all are clustered from scratch, as every {rule.every_cycles} cycles"
+    if rule.growth * last.rebuilt_episodes <= n_episodes <= rule.most_episodes:
+        return f"all are clustered from scratch: they were {last.rebuilt_episodes:,} when they last were"
+    return None
+
+
+def is_due(known: Known, settings: Config) -> bool:
+    """Return whether a cycle clusters all episodes from scratch."""
+    return due_reason(len(known.population), len(known.roster), known.last, settings.rebuild) is not None
 
 
 def run_cycle(

@@ -10,8 +10,6 @@ commit; what a batch that was killed had finished, the next start of the same ba
 
 from __future__ import annotations
 
-import os
-import socket
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +24,6 @@ from cluster_engine.cycle import Moment, is_due, run_cycle
 from cluster_engine.data.merging import leave_out_stored
 from cluster_engine.data.quarantine import Quarantine, join_quarantines
 from cluster_engine.data.reading import read_episodes
-from cluster_engine.data.schema import ColumnNames
 from cluster_engine.errors import InputError
 from cluster_engine.progress import Phase, Published, Reporter, timed
 from cluster_engine.shards.engine import PooledEngine
@@ -146,8 +143,8 @@ def _run_alone(batch: Batch, progress: Reporter | None, *, dry_run: bool) -> Bat
     if dry_run:
         return _run(batch, None, progress, dry_run=True)
     check_writable(batch.store)
-    lease, holder = batch.settings.lease, f"{socket.gethostname()}/{os.getpid()}"
-    with hold_lease(batch.store, holder, ttl_s=lease.ttl_s, wait_s=lease.wait_s) as fence:
+    lease = batch.settings.lease
+    with hold_lease(batch.store, ttl_s=lease.ttl_s, wait_s=lease.wait_s) as fence:
         done = _repetition(batch)  # whoever had the lease before may have done it
         return done if done is not None else _run(batch, fence, progress, dry_run=False)
 
@@ -236,18 +233,10 @@ def _read(
     """Return the episodes that the store does not have, and the rows refused."""
 
     def read() -> dict[str, pa.Table]:
-        names = batch.settings.input
-        columns = ColumnNames(
-            id=names.id,
-            vector=names.vector,
-            time=names.time,
-            importance=names.importance,
-            evergreen=names.evergreen,
-            text=names.text,
+        names, phase = batch.settings.input, Phase("read", 0, progress)
+        new, quarantine = read_episodes(
+            batch.input, columns=names.columns, dimension=names.dimension, progress=phase.advance_to
         )
-        phase = Phase("read", 0, progress)
-        dimension = names.dimension
-        new, quarantine = read_episodes(batch.input, columns=columns, dimension=dimension, progress=phase.advance_to)
         if stored is not None:
             new, conflicts = leave_out_stored(_stored_twins(stored, new), new)
             quarantine = join_quarantines([quarantine, conflicts])

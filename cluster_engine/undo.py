@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cluster_engine.store.manifest import Manifest
 
 
-def undo(store: StoreUri, *, to: int | None = None, holder: str, ttl_s: float = 60.0, wait_s: float = 60.0) -> int:
+def undo(store: StoreUri, *, to: int | None = None, wait_s: float = 60.0) -> int:
     """Make a version the current one again, as a new version with the same files.
 
     Parameters
@@ -27,10 +27,8 @@ def undo(store: StoreUri, *, to: int | None = None, holder: str, ttl_s: float = 
     store : path or URI
     to : int, optional
         The version to go back to; default, the one before the last change: undone twice goes back twice.
-    holder : str
-        Who asks, for those who wait meanwhile.
-    ttl_s, wait_s : float
-        Of the lease of the store, in seconds.
+    wait_s : float
+        How long to wait for a batch that is at work, in seconds.
 
     Returns
     -------
@@ -47,7 +45,7 @@ def undo(store: StoreUri, *, to: int | None = None, holder: str, ttl_s: float = 
     The slot of a batch that was undone stays committed: a scheduler does not run it again. To run it again, name it
     otherwise.
     """
-    with hold_lease(store, holder, ttl_s=ttl_s, wait_s=wait_s) as fence:
+    with hold_lease(store, wait_s=wait_s) as fence:
         manifests = read_manifests(locate(store))
         if not manifests:
             raise StoreError(f"no store at {store} yet: nothing to undo")

@@ -18,6 +18,7 @@ from cluster_engine.config import Config, load_config, parse_config
 from cluster_engine.driver import consolidate as run_batch
 from cluster_engine.errors import ConfigError
 from cluster_engine.exit_codes import ExitCode
+from cluster_engine.planning import plan_batch
 from cluster_engine.store.catalog import current_version
 from cluster_engine.store.snapshot import ConceptStore
 
@@ -125,6 +126,25 @@ def run_told(store: str, run: Callable[[Reporter], BatchReport]) -> BatchReport:
         word, code = _ENDINGS[type(end)]
         typer.echo(f"{word}: {state}", err=True)
         raise typer.Exit(code) from None
+
+
+@app.command()
+def plan(
+    *,
+    inputs: Annotated[
+        list[str], typer.Option("--input", metavar="PATH", help="File, directory, glob or URI of episodes; repeatable.")
+    ],
+    store: Store,
+    config: Annotated[Path | None, typer.Option(help="YAML file.")] = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="As if all episodes were clustered from scratch.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say what a batch would take: points, memory, seconds. Changes nothing; what does not fit is refused."""
+    told = plan_batch(inputs, store, override_config(config, {}), is_rebuild=rebuild)
+    if as_json:
+        print_json(asdict(told))
+    else:
+        make_console().print(str(told), markup=False)
 
 
 @contextmanager

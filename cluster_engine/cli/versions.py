@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import sys
 from dataclasses import asdict
 from pathlib import Path  # noqa: TC003  # Typer reads the annotations
@@ -30,13 +28,13 @@ def undo(
     as_json: Json = False,
 ) -> None:
     """Make the version before the last change the current one again. What was undone stays a version."""
-    version = go_back(store, to=to, holder=f"{socket.gethostname()}/{os.getpid()}")
+    version = go_back(store, to=to)
     restored = ConceptStore.open(store, version=version)
-    facts = {"store": restored.uri, "version": version, "content_sha256": restored.manifest.content_sha256}
+    digest = restored.manifest.content_sha256
     if as_json:
-        print_json(facts)
+        print_json({"store": restored.uri, "version": version, "content_sha256": digest})
     else:
-        make_console().print(f"version {version} of {restored.uri} is as it was: {facts['content_sha256'][:12]}")
+        make_console().print(f"version {version} of {restored.uri}: content sha256 {digest[:12]}", markup=False)
 
 
 @app.command()

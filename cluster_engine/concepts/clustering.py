@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 EPISODES = Criterion("average", "cosine")
 MEANS = Criterion("average", "dot")
 """Of concepts, whose means are shorter than 1, and of unit vectors."""
+_ROWS = 4096  # normalised at a time
 
 
 class Engine(Protocol):
@@ -105,16 +106,21 @@ def concept_points(population: Population) -> Points:
 def mixed_points(
     population: Population, vectors: NDArray[np.float32], name_row: Callable[[int], str], threads: int
 ) -> Points:
-    """Return concepts as points, then episodes."""
+    """Return concepts as points, then episodes by their unit vectors."""
     concepts, m = concept_points(population), len(population)
     if not len(vectors):
         return concepts
-    norms = _norms(vectors, name_row, threads)
-    units = (vectors.astype(np.float64) / norms[:, np.newaxis]).astype(np.float32)
-    episodes = distinct_points(units, native_simd.norms(units, threads=threads), EPISODES, name_row=name_row)
+    episodes = episode_points(vectors, name_row, threads)
+    points = np.empty((m + len(episodes), vectors.shape[1]), np.float32)
+    points[:m] = concepts.vectors
+    for first in range(0, len(episodes), _ROWS):  # no second copy of all of them in float64
+        rows = slice(first, first + _ROWS)
+        units = episodes.vectors[rows].astype(np.float64)
+        units /= episodes.norms[rows, np.newaxis]
+        points[m:][rows] = units
     return Points(
-        vectors=np.concatenate((concepts.vectors, episodes.vectors)),
-        norms=np.concatenate((concepts.norms, episodes.norms)),
+        vectors=points,
+        norms=native_simd.norms(points, threads=threads),
         weights=np.concatenate((concepts.weights, episodes.weights)),
         first=np.concatenate((concepts.first, m + episodes.first)),
         kind=np.concatenate((concepts.kind, m + episodes.kind)),

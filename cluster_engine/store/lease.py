@@ -14,6 +14,8 @@ late by as much; the tokens, which know no time, still let only one commit.
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import threading
 import time
 from contextlib import contextmanager
@@ -66,7 +68,9 @@ class Lease:
 
 
 @contextmanager
-def hold_lease(uri: StoreUri, holder: str, *, ttl_s: float = 30.0, wait_s: float = 0.0) -> Iterator[Fence | None]:
+def hold_lease(
+    uri: StoreUri, holder: str | None = None, *, ttl_s: float = 20.0, wait_s: float = 0.0
+) -> Iterator[Fence | None]:
     """Hold the lease of a store for the block; the store's directory is made if missing.
 
     Parameters
@@ -74,7 +78,7 @@ def hold_lease(uri: StoreUri, holder: str, *, ttl_s: float = 30.0, wait_s: float
     uri
         Where the store is.
     holder
-        Who asks, for those who are told that it is held: a host, a process, a batch.
+        Who asks, for those who are told that it is held; by default this host and process.
     ttl_s
         Seconds after which others may take it where the holder stops renewing it, being killed, stopped or cut off.
     wait_s
@@ -94,6 +98,8 @@ def hold_lease(uri: StoreUri, holder: str, *, ttl_s: float = 30.0, wait_s: float
         If another still holds it; says who and until when.
     CommitConflictError
         If the lock of the store cannot be had.
+    FencedError
+        In place of a `StoreError` of the block, if the lease was lost meanwhile.
     StoreError
         If the store cannot be written.
     """
@@ -104,12 +110,15 @@ def hold_lease(uri: StoreUri, holder: str, *, ttl_s: float = 30.0, wait_s: float
     if not location.is_local:
         yield None
         return
-    fence = _take(location, holder, ttl_s, wait_s)
+    fence = _take(location, holder or f"{socket.gethostname()}/{os.getpid()}", ttl_s, wait_s)
     ended = threading.Event()
     renewal = threading.Thread(target=_renew, args=(location, fence, ttl_s, ended), name="lease", daemon=True)
     renewal.start()
     try:
         yield fence
+    except StoreError as error:
+        _tell_loss(location, fence, error)
+        raise
     finally:
         ended.set()
         renewal.join()
@@ -131,6 +140,17 @@ def require_newest(location: Location, fence: Fence) -> None:
             f"the lease of the store {location.uri} with token {fence.token} is lost: {now}; this writer was stopped "
             "for longer than it may be, and nothing was changed"
         )
+
+
+def _tell_loss(location: Location, fence: Fence, error: StoreError) -> None:
+    """Raise `FencedError` where the lease is lost: what failed is then what its new holder changed meanwhile."""
+    if isinstance(error, FencedError):
+        return
+    with hold_lock(Path(location.root) / ".lock", _LOCK_TIMEOUT_S):
+        try:
+            require_newest(location, fence)
+        except FencedError as loss:
+            raise loss from error
 
 
 def read_lease(location: Location) -> Lease | None:

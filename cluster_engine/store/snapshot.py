@@ -81,6 +81,16 @@ class ConceptStore:
             raise
         return cls(location, manifest)
 
+    def n_rows(self, name: str) -> int:
+        """Return the number of rows of a table, which the manifest tells."""
+        return sum(part.n_rows for part in self.manifest.parts(name))
+
+    @property
+    def dimension(self) -> int:
+        """Elements of every vector."""
+        size: int = cast("pa.FixedSizeListType[Any, Any]", self.concepts().schema.field("centroid").type).list_size
+        return size
+
     def episodes(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the episodes: episode_id, time, importance, evergreen, text (if any), vector; by episode_id.
 
@@ -213,6 +223,10 @@ class ConceptStore:
             As `search`.
         """
         return self.index.explain(vector, concept_id, k, where=where, mask=mask, exact=exact)
+
+    def paths(self, name: str) -> list[str]:
+        """Return where the Parquet files of the table ``name`` are in the store's filesystem, for other readers."""
+        return [f"{self._location.root}/{part.path}" for part in self.manifest.parts(name)]
 
     def history(self) -> pa.Table:
         """Return the versions of the store as it is now, one row each, ascending.
