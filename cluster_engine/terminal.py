@@ -169,12 +169,13 @@ def concept_table(concepts: Sequence[Record]) -> Table:
 
 
 def _about(concept: Record) -> str:
-    """Return the exemplars' texts, each once."""
+    """Return the label, if there is one, and the exemplars' texts, each once."""
+    label = " ".join(concept.get("label") or ())
     texts = [text for text in concept.get("exemplar_texts") or [] if text] or [title(concept)]
     distinct: dict[str, str] = {}
     for line in (shorten(text, 70) for text in texts):
         distinct.setdefault(line.casefold().rstrip("."), line)
-    return " · ".join(distinct.values())
+    return " · ".join([label, *distinct.values()] if label else distinct.values())
 
 
 def day(time: datetime | None) -> str:

@@ -60,7 +60,6 @@ def show(
     concept_id: Annotated[int | None, typer.Argument(metavar="[CONCEPT_ID]", help="One concept.")] = None,
     version: Version = None,
     limit: Annotated[int, typer.Option(min=1, help="Rows to show.")] = 20,
-    history: Annotated[bool, typer.Option("--history", help="The versions of the store.")] = False,
     dendrogram: Annotated[
         Path | None, typer.Option(help="Draw the hierarchy of the largest concepts.", metavar="FILE.png|svg|pdf")
     ] = None,
@@ -69,29 +68,20 @@ def show(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show the concepts of a store, one concept with its episodes, or the store's versions."""
-    if [concept_id, history or None, dendrogram or newick].count(None) < 2:
-        raise ConfigError("--dendrogram and --newick go with neither CONCEPT_ID nor --history, nor these together")
+    """Show the concepts of a store, or one concept with its episodes."""
+    if concept_id is not None and (dendrogram or newick) is not None:
+        raise ConfigError("--dendrogram and --newick do not go with CONCEPT_ID")
     opened = ConceptStore.open(store, version=version)
     facts = {"store": opened.uri, "version": opened.version, "slot": opened.slot}
-    if history:
-        _show_history(opened, facts, as_json=as_json)
-    elif concept_id is not None:
-        _show_concept(lookup.concept_detail(opened, concept_id, limit), facts, as_json=as_json)
+    if concept_id is not None:
+        detail = lookup.concept_detail(opened, concept_id, limit)
+        _show_concept(lookup.add_labels(opened, [detail])[0], facts, as_json=as_json)
     else:
         if dendrogram is not None:
             facts |= {"dendrogram": str(dendrogram), "n_drawn": _draw(opened, dendrogram)}
         if newick is not None:
             facts |= {"newick": str(newick), "n_leaves": _write_newick(opened, newick)}
         _show_concepts(opened, limit, facts, as_json=as_json)
-
-
-def _show_history(store: ConceptStore, facts: Record, *, as_json: bool) -> None:
-    versions = store.history().to_pylist()
-    if as_json:
-        print_json({"store": facts["store"], "versions": versions})
-    else:
-        make_console().print(terminal.history_table(versions))
 
 
 def _show_concept(concept: Record, facts: Record, *, as_json: bool) -> None:
@@ -106,7 +96,7 @@ def _show_concept(concept: Record, facts: Record, *, as_json: bool) -> None:
 
 
 def _show_concepts(store: ConceptStore, limit: int, facts: Record, *, as_json: bool) -> None:
-    concepts = lookup.concept_records(store, limit)
+    concepts = lookup.add_labels(store, lookup.concept_records(store, limit))
     if as_json:
         print_json(facts | {"n_concepts": store.manifest.n_rows("concepts"), "concepts": concepts})
         return
@@ -164,3 +154,30 @@ def _concept_tree(store: ConceptStore) -> Dendrogram:
         n_leaves.append(n_leaves[sides[0]] + n_leaves[sides[1]])
         rows.append([*sides, node.distance, n_leaves[-1]])
     return Dendrogram(np.array(rows, np.float64).reshape(-1, 4), concepts, n=len(concepts))
+
+
+@app.command()
+def report(
+    *,
+    store: Store,
+    output: Annotated[Path, typer.Option(help="File to write.", metavar="FILE.html")],
+    version: Version = None,
+    as_json: Json = False,
+) -> None:
+    """Write a store as one HTML page: its concepts, how they came about, and how long the run took."""
+    from cluster_engine.report.content import store_content  # noqa: PLC0415  # scikit-learn takes a second to import,
+    from cluster_engine.report.page import render_page  # noqa: PLC0415  # which no other command needs
+
+    opened = ConceptStore.open(store, version=version)
+    page = render_page(store_content(opened))
+    try:
+        output.write_text(page, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise ConfigError(f"--output {output}: cannot be written: {error.strerror}") from error
+    n_bytes, n_concepts = output.stat().st_size, opened.manifest.n_rows("concepts")
+    if as_json:
+        facts = {"store": opened.uri, "version": opened.version, "slot": opened.slot}
+        print_json(facts | {"report": str(output), "n_concepts": n_concepts, "n_bytes": n_bytes})
+    else:
+        words = f"{n_concepts:,} concepts of version {opened.version}: {output} ({n_bytes / 1e6:.1f} MB)"
+        make_console().print(words, markup=False, highlight=False)

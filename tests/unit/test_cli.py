@@ -17,12 +17,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from commands import answer, refusal, run
 from hypothesis import given
 from hypothesis import strategies as st
 from store_tables import version_tables
 
 from cluster_engine import errors
-from cluster_engine.cli import main
 from cluster_engine.cli.batch import override_config
 from cluster_engine.config import Config
 from cluster_engine.errors import ConfigError
@@ -110,28 +110,6 @@ def keep_log_levels() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def run(capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as ended:
-        main([str(arg) for arg in args])
-    out, err = capsys.readouterr()
-    return int(ended.value.code or 0), out, err
-
-
-def answer(capsys: pytest.CaptureFixture[str], *args: object) -> Any:  # noqa: ANN401  # parsed JSON
-    code, out, err = run(capsys, *args, "--json")
-    assert (code, err) == (0, "")
-    assert out.count("\n") == 1
-    return json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
-
-
-def refusal(capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, str]:
-    code, out, err = run(capsys, *args)
-    assert out == ""
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1
-    return code, err
-
-
 class TestShow:
     def test_concepts_are_those_of_the_store_the_largest_first(
         self, store: str, capsys: pytest.CaptureFixture[str]
@@ -147,7 +125,7 @@ class TestShow:
         code, out, _ = run(capsys, "show", "--store", store)
         assert code == 0
         row = next(line.split() for line in out.splitlines() if line.split()[0] == "11")
-        assert row == ["11", "4", "0.90", "2026-01-01", "2026-01-04", "text", "of", "a"]
+        assert row == ["11", "4", "0.90", "2026-01-01", "2026-01-04", "of", "text", "·", "text", "of", "a"]
 
     @pytest.mark.parametrize("integer_ids", [False, True])
     def test_a_concept_has_its_strongest_bindings_and_its_ancestors(
@@ -164,16 +142,10 @@ class TestShow:
         assert [(row["joined_concept_id"], row["n_episodes"]) for row in single["ancestors"]] == [(11, 9)]
         assert run(capsys, "show", "--store", tmp_path, 11)[0] == 0
 
-    def test_an_older_version_and_the_history(self, store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_an_older_version(self, store: str, capsys: pytest.CaptureFixture[str]) -> None:
         commit_version(store, make_tables(1))
         assert answer(capsys, "show", "--store", store)["n_concepts"] == 1
         assert answer(capsys, "show", "--store", store, "--version", 1)["n_concepts"] == 3
-        versions = answer(capsys, "show", "--store", store, "--history")["versions"]
-        assert [(row["version"], row["slot"], row["n_concepts"]) for row in versions] == [
-            (1, "night 1", 3),
-            (2, None, 1),
-        ]
-        assert run(capsys, "show", "--store", store, "--history")[1].count("\n") == 3
 
     def test_a_dendrogram_is_drawn_and_named(
         self, store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -219,7 +191,6 @@ class TestShow:
         code, text = refusal(capsys, "show", "--store", store, "--dendrogram", tmp_path / "tree.gif")
         assert (code, ".png, .svg, .pdf" in text) == (2, True)
         assert refusal(capsys, "show", "--store", store, "--dendrogram", tmp_path / "no" / "tree.png")[0] == 2
-        assert refusal(capsys, "show", "--store", store, 11, "--history")[0] == 2
         commit_version(store, make_tables(1))
         assert refusal(capsys, "show", "--store", store, "--dendrogram", tmp_path / "tree.png")[0] == 3
 
