@@ -45,3 +45,14 @@ class Episodes:
     def dimension(self) -> int:
         """Length of every vector; 0 when there is no episode to tell it from."""
         return int(self.vectors.shape[1])
+
+
+def take_episodes(episodes: Episodes, rows: npt.NDArray[np.int64]) -> Episodes:
+    """Return some episodes; ``rows`` ascend, each at most once."""
+    return Episodes(
+        ids=episodes.ids.take(rows),
+        vectors=episodes.vectors[rows],
+        times=episodes.times.take(rows),
+        importances=episodes.importances[rows],
+        texts=None if episodes.texts is None else episodes.texts.take(rows),
+    )

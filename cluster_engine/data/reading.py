@@ -9,9 +9,13 @@ import logging
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from cluster_engine.data.assembly import EpisodeAssembly
+from cluster_engine.data.episodes import take_episodes
 from cluster_engine.data.files import EpisodeFile, EpisodeInput, find_files
 from cluster_engine.data.formats import inspect_file, read_batches
+from cluster_engine.data.sampling import IdSample, choose_rows
 from cluster_engine.data.schema import ColumnNames, EpisodeColumns, missing_column, resolve_columns
 from cluster_engine.errors import ConfigError, EpisodeFileError, SchemaError
 
@@ -87,18 +91,72 @@ def read_episodes(
     in place (a sixteenth more, or 64 bytes a row); one batch of input is held beside it (of an Arrow file, one
     record batch as it was written).
     """
+    sources = _inspect_all(input, columns, dimension, filesystem)
+    episodes, quarantine = _read(sources, columns, dimension, None, progress)
+    _log.info("read episodes n_files=%d n_episodes=%d n_quarantined=%d", len(sources), len(episodes), len(quarantine))
+    return episodes, quarantine
+
+
+def sample_episodes(
+    input: EpisodeInput,  # noqa: A002 the public name
+    n_rows: int,
+    *,
+    columns: ColumnNames = _DEFAULT_NAMES,
+    dimension: int | None = None,
+    filesystem: fs.FileSystem | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> tuple[Episodes, int]:
+    """Read a few episodes, chosen by a hash of their ids; of all other rows the ids alone are looked at.
+
+    Parameters
+    ----------
+    n_rows : int
+        Rows to choose, at least 1; those that cannot be an episode are missing from the result.
+    input, columns, dimension, filesystem, progress
+        As of `read_episodes`.
+
+    Returns
+    -------
+    episodes : Episodes
+        By ascending id. Row order, file order and the split into files make no difference.
+    n_read : int
+        Rows of the input.
+
+    Raises
+    ------
+    ConfigError, InputError
+        As `read_episodes`.
+
+    Notes
+    -----
+    Memory is that of ``n_rows * (1 + ln(N / n_rows))`` episodes of N, on average.
+    """
+    if n_rows < 1:
+        raise ConfigError(f"a sample has at least 1 row, not {n_rows}")
+    sources = _inspect_all(input, columns, dimension, filesystem)
+    n_read = 0
+
+    def count(n_done: int, n_total: int | None) -> None:
+        nonlocal n_read
+        n_read = n_done
+        if progress is not None:
+            progress(n_done, n_total)
+
+    episodes, _ = _read(sources, columns, dimension, IdSample(n_rows), count)
+    return take_episodes(episodes, choose_rows(episodes.ids, n_rows)), n_read
+
+
+def _inspect_all(
+    input: EpisodeInput,  # noqa: A002 the public name
+    columns: ColumnNames,
+    dimension: int | None,
+    filesystem: fs.FileSystem | None,
+) -> list[_Source]:
     if dimension is not None and dimension < 1:
         raise ConfigError(f"dimension must be at least 1, not {dimension}")
     sources = [_inspect(file, columns) for file in find_files(input, filesystem)]
     _require_names_asked_for(sources, columns)
-    names = [source.file.name for source in sources]
-    assembly = EpisodeAssembly(names, _agreed_id_type(sources), _agreed_dimension(sources, dimension))
-    _read(sources, columns, assembly, progress)
-    episodes, quarantine = assembly.finish()
-    if not any("text" in source.columns.present for source in sources):
-        episodes = replace(episodes, texts=None)
-    _log.info("read episodes n_files=%d n_episodes=%d n_quarantined=%d", len(sources), len(episodes), len(quarantine))
-    return episodes, quarantine
+    return sources
 
 
 def _inspect(file: EpisodeFile, columns: ColumnNames) -> _Source:
@@ -144,9 +202,13 @@ def _agreed_dimension(sources: Sequence[_Source], dimension: int | None) -> int 
 def _read(
     sources: Sequence[_Source],
     columns: ColumnNames,
-    assembly: EpisodeAssembly,
+    dimension: int | None,
+    sample: IdSample | None,
     progress: Callable[[int, int | None], None] | None,
-) -> None:
+) -> tuple[Episodes, Quarantine]:
+    """Assemble the rows, or those that a sample admits."""
+    names = [source.file.name for source in sources]
+    assembly = EpisodeAssembly(names, _agreed_id_type(sources), _agreed_dimension(sources, dimension))
     counts = [source.n_rows for source in sources if source.n_rows is not None]
     n_total = sum(counts) if len(counts) == len(sources) else None
     n_read = 0
@@ -156,8 +218,14 @@ def _read(
         for batch in read_batches(source.file, [getattr(columns, role) for role in roles]):
             if resolve_columns(batch.schema, columns, source.file.name) != source.columns:
                 raise EpisodeFileError(f"{source.file.name}: changed while it was read")
-            assembly.add(dict(zip(roles, batch.columns, strict=True)), position, first_row)
+            rows = np.arange(len(batch)) if sample is None else sample.admit(batch[columns.id])
+            chosen = batch if len(rows) == len(batch) else batch.take(rows)
+            assembly.add(dict(zip(roles, chosen.columns, strict=True)), position, first_row + rows)
             first_row += len(batch)
             n_read += len(batch)
             if progress is not None:
                 progress(n_read, n_total)
+    episodes, quarantine = assembly.finish()
+    if not any("text" in source.columns.present for source in sources):
+        episodes = replace(episodes, texts=None)
+    return episodes, quarantine
