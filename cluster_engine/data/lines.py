@@ -16,7 +16,7 @@ from pyarrow import csv, json, types
 from cluster_engine.data.formats import BATCH_ROWS, FileContent, failures_named
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from cluster_engine.data.files import EpisodeFile
     from cluster_engine.data.schema import ColumnNames
@@ -86,14 +86,14 @@ def _open_json(source: IO[bytes], wanted: pa.Schema | None = None) -> pa.RecordB
 
 
 def _open_csv(
-    source: IO[bytes], column_types: dict[str, pa.DataType], names: Sequence[str] = ()
+    source: IO[bytes], column_types: Mapping[str, pa.DataType], names: Sequence[str] = ()
 ) -> pa.RecordBatchReader:
     return csv.open_csv(
         source,
         csv.ReadOptions(block_size=_BLOCK_BYTES),
         csv.ParseOptions(newlines_in_values=True),
         csv.ConvertOptions(
-            column_types=column_types, include_columns=list(names), null_values=[""], strings_can_be_null=True
+            column_types=dict(column_types), include_columns=list(names), null_values=[""], strings_can_be_null=True
         ),
     )
 
