@@ -5,7 +5,7 @@ Knows episodes. Refuses to know how near-duplicates are found, and changes nothi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 import numpy as np
 import pyarrow as pa
@@ -47,7 +47,7 @@ def _worth(episodes: Episodes, preference: Preference) -> NDArray[np.float64]:
     if preference == "longest":
         if episodes.texts is None:
             raise InputError("the longest text cannot be told: there is no column of texts")
-        texts: pa.LargeStringArray = episodes.texts.fill_null("")
+        texts = cast("pa.LargeStringArray", episodes.texts.fill_null(""))
         return np.asarray(pc.utf8_length(texts).to_numpy(), np.float64)
     ticks = episodes.times.view(pa.int64()).fill_null(np.iinfo(np.int64).max).to_numpy()
     ranks = np.unique(ticks, return_inverse=True)[1]  # a float64 does not hold all microseconds, but all ranks
