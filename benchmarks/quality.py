@@ -207,7 +207,7 @@ def with_singles(labels: Labels) -> Labels:
 
 
 def extent(labels: Labels | None) -> list[float]:
-    """Return the number of groups of three or more, the share of all points that they hold, and of groups of any size."""
+    """Return the number of groups of three or more, the share of all points in them, and the number of all groups."""
     if labels is None:
         return [np.nan, np.nan, np.nan]
     sizes = np.bincount(labels[labels >= 0])
