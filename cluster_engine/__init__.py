@@ -16,8 +16,9 @@ from cluster_engine.linkage.plan import Plan, plan
 
 if TYPE_CHECKING:
     from cluster_engine.assigner import ConceptAssigner
+    from cluster_engine.batch import BatchReport
     from cluster_engine.dendrogram import Dendrogram
-    from cluster_engine.driver import BatchReport, consolidate
+    from cluster_engine.driver import consolidate
     from cluster_engine.estimator import ConceptClustering
     from cluster_engine.search.conditions import Condition
     from cluster_engine.shards.linkage import distributed_linkage
@@ -46,7 +47,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "BatchReport": "cluster_engine.driver",
+    "BatchReport": "cluster_engine.batch",
     "BindingService": "cluster_engine.shards.service",
     "BindingShard": "cluster_engine.shards.shard",
     "ConceptAssigner": "cluster_engine.assigner",

@@ -73,7 +73,7 @@ def _strongest_bindings(store: ConceptStore, concept_id: int, limit: int) -> lis
     bindings = bindings.filter(pc.equal(bindings["concept_id"], pa.scalar(concept_id)))
     bindings = bindings.take(pc.sort_indices(bindings, [("strength", "descending"), ("episode_id", "ascending")]))
     bindings = bindings.slice(0, limit)
-    episodes = store.episodes().drop_columns(["vector"])
+    episodes = store.episodes(["episode_id", "time", "importance", "evergreen", "text"])
     rows = pc.index_in(bindings["episode_id"].combine_chunks(), episodes["episode_id"].combine_chunks())
     facts = episodes.take(rows).drop_columns(["episode_id"]).to_pylist()
     bound = bindings.drop_columns(["concept_id"]).to_pylist()
@@ -175,7 +175,7 @@ def episode_vector(store: ConceptStore, episode_id: str) -> NDArray[np.float32]:
     InputError
         The version has no such episode.
     """
-    episodes = store.episodes()
+    episodes = store.episodes(["episode_id", "vector"])
     ids = episodes["episode_id"]
     is_number = episode_id.removeprefix("-").isdecimal()
     wanted = pa.scalar(int(episode_id) if pa.types.is_integer(ids.type) and is_number else episode_id)

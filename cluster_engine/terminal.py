@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from cluster_engine import progress
+    from cluster_engine.batch import BatchReport
     from cluster_engine.doctor import Check
-    from cluster_engine.driver import BatchReport
     from cluster_engine.lookup import Record
 
 JSON_INTERVAL_S = 5.0
@@ -130,10 +130,12 @@ def batch_summary(report: BatchReport, uri: str) -> Text:
     if report.repeated:
         return Text(f"slot {report.slot!r} was committed before, as version {report.version}; nothing was changed\n")
     refused = f"{report.n_quarantined:,} rows were refused: the quarantine table says why\n"
+    result = f"version {report.version} of {uri}" if report.version else "a dry run, nothing was committed"
+    changes = ", ".join(f"{count:,} {kind}" for kind, count in report.changes.items()) or "no concept changed"
+    way = "all clustered from scratch" if report.is_rebuild else "folded into the concepts there were"
     return Text.assemble(
-        f"{report.n_episodes:,} episodes ({report.n_new_episodes:,} new) give {report.n_concepts:,} concepts with "
-        f"{report.n_bindings:,} bindings, cut at distance {report.cut_distance:.3f}: version {report.version} "
-        f"of {uri}\n",
+        f"{report.n_episodes:,} episodes ({report.n_new_episodes:,} new), {way}, give {report.n_concepts:,} concepts "
+        f"with {report.n_bindings:,} bindings, cut at distance {report.cut_distance:.3f}: {result}\n{changes}\n",
         (", ".join(f"{phase} {spent:.2f} s" for phase, spent in report.seconds.items()) + "\n", "dim"),
         (refused if report.n_quarantined else "", "yellow"),
     )

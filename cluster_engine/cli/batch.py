@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cluster_engine import lookup, terminal
+from cluster_engine.batch import slot_time
 from cluster_engine.cli.app import Json, Store, app, make_console, print_json
 from cluster_engine.config import Config, load_config, parse_config
 from cluster_engine.driver import consolidate as run_batch
+from cluster_engine.errors import ConfigError
 from cluster_engine.exit_codes import ExitCode
-from cluster_engine.linkage.criterion import METHODS, METRICS
 from cluster_engine.store.catalog import current_version
 from cluster_engine.store.snapshot import ConceptStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from datetime import datetime
 
 _SUMMARY_CONCEPTS = 10
 _ENDINGS = {
@@ -41,30 +43,35 @@ def consolidate(
     slot: Annotated[
         str | None, typer.Option(help="Name of this batch; one that is committed is not run again.")
     ] = None,
+    as_of: Annotated[
+        str | None, typer.Option(help="Time of the cycle, ISO 8601; by default the slot's, or the newest episode's.")
+    ] = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Cluster all episodes from scratch.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Do all but the commit, and say what would change.")
+    ] = False,
     distance: Annotated[float | None, typer.Option(help="Cut the dendrogram at this distance.")] = None,
     groups: Annotated[int | None, typer.Option(help="Cut the dendrogram into so many groups.")] = None,
     min_episodes: Annotated[int | None, typer.Option(help="Episodes that a concept needs.")] = None,
-    method: Annotated[str | None, typer.Option(metavar="|".join(METHODS), help="Linkage.")] = None,
-    metric: Annotated[str | None, typer.Option(metavar="|".join(METRICS), help="Distance between vectors.")] = None,
     id_column: Annotated[str | None, typer.Option(help="Column of ids.")] = None,
     vector_column: Annotated[str | None, typer.Option(help="Column of vectors.")] = None,
     time_column: Annotated[str | None, typer.Option(help="Column of times.")] = None,
     importance_column: Annotated[str | None, typer.Option(help="Column of importances.")] = None,
+    evergreen_column: Annotated[str | None, typer.Option(help="Column of booleans: never to fade.")] = None,
     text_column: Annotated[str | None, typer.Option(help="Column of texts.")] = None,
     dimension: Annotated[int | None, typer.Option(help="Dimension that vectors must have.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Turn episodes into concepts and commit them to a store, on a local Ray unless RAY_ADDRESS is set."""
+    """Fold episodes into the concepts of a store, on a local Ray unless RAY_ADDRESS is set."""
     options = {
         "cut.distance": distance,
         "cut.n_groups": groups,
         "cut.min_episodes": min_episodes,
-        "linkage.method": method,
-        "linkage.metric": metric,
         "input.id": id_column,
         "input.vector": vector_column,
         "input.time": time_column,
         "input.importance": importance_column,
+        "input.evergreen": evergreen_column,
         "input.text": text_column,
         "input.dimension": dimension,
     }
@@ -72,7 +79,16 @@ def consolidate(
     before = current_version(store)
     try:
         with _terminable(), terminal.shown_progress(sys.stderr) as progress:
-            report = run_batch(inputs, store, settings, slot=slot, progress=progress)
+            report = run_batch(
+                inputs,
+                store,
+                settings,
+                slot=slot,
+                as_of=_as_of(as_of),
+                rebuild=rebuild,
+                dry_run=dry_run,
+                progress=progress,
+            )
     except (KeyboardInterrupt, SystemExit) as end:
         if isinstance(end, SystemExit) and end.code != signal.SIGTERM:
             raise
@@ -84,10 +100,21 @@ def consolidate(
     if as_json:
         print_json(asdict(report))
         return
-    committed = ConceptStore.open(store, version=report.version)
     console = make_console()
-    console.print(terminal.batch_summary(report, committed.uri))
+    console.print(terminal.batch_summary(report, store))
+    if dry_run:
+        return
+    committed = ConceptStore.open(store, version=report.version)
     console.print(terminal.concept_table(lookup.concept_records(committed, _SUMMARY_CONCEPTS)))
+
+
+def _as_of(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    time = slot_time(text)
+    if time is None:
+        raise ConfigError(f"--as-of {text}: not a time in ISO 8601 with a zone, such as 2026-11-22T02:00Z")
+    return time
 
 
 @contextmanager

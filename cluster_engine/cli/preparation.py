@@ -12,7 +12,6 @@ import typer
 from cluster_engine import terminal
 from cluster_engine.cli.app import Json, app, make_console, print_json
 from cluster_engine.data.adapters import ExportFormat  # noqa: TC001  # as above
-from cluster_engine.data.episodes import take_episodes
 from cluster_engine.data.quarantine import Quarantine  # noqa: TC001  # as above
 from cluster_engine.data.reading import read_episodes
 from cluster_engine.data.schema import ColumnNames
@@ -88,14 +87,16 @@ def deduplicate_episodes(
     """Group near-duplicates and say which one to keep of each group; the input stays as it is."""
     if not 0 <= eps < 1:
         raise ConfigError(f"--eps must be at least 0 and below 1, got {eps!r}")
-    columns = ColumnNames(id_column, vector_column, time_column, importance_column, text_column)
+    columns = ColumnNames(
+        id=id_column, vector=vector_column, time=time_column, importance=importance_column, text=text_column
+    )
     with terminal.shown_progress(sys.stderr) as progress:
         phase = Phase("read", 0, progress)
         episodes, refused = read_episodes(inputs, columns=columns, progress=phase.advance_to)
         found = find_duplicates(episodes, eps, keep, progress=progress)
     write_table(group_table(episodes, found), output)
     if write_kept is not None:
-        write_episodes(take_episodes(episodes, found.kept), write_kept)
+        write_episodes(episodes.take(found.kept), write_kept)
     _write_refused(refused, quarantine)
     n_groups = len(np.unique(found.representatives[found.representatives != np.arange(len(episodes))]))
     facts = {

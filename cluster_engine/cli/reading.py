@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path  # noqa: TC003  # Typer reads the annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
 
 from cluster_engine import lookup, terminal
@@ -64,7 +65,7 @@ def show(
         Path | None, typer.Option(help="Draw the hierarchy of the largest concepts.", metavar="FILE.png|svg|pdf")
     ] = None,
     newick: Annotated[
-        Path | None, typer.Option(help="Write the tree of all episodes as Newick text.", metavar="FILE")
+        Path | None, typer.Option(help="Write the tree of the concepts as Newick text.", metavar="FILE")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -107,16 +108,16 @@ def _show_concept(concept: Record, facts: Record, *, as_json: bool) -> None:
 def _show_concepts(store: ConceptStore, limit: int, facts: Record, *, as_json: bool) -> None:
     concepts = lookup.concept_records(store, limit)
     if as_json:
-        print_json(facts | {"n_concepts": store.manifest.file("concepts").n_rows, "concepts": concepts})
+        print_json(facts | {"n_concepts": store.manifest.n_rows("concepts"), "concepts": concepts})
         return
     console = make_console()
     console.print(terminal.concept_table(concepts))
-    n_concepts, n_episodes = (store.manifest.file(name).n_rows for name in ("concepts", "episodes"))
+    n_concepts, n_episodes = (store.manifest.n_rows(name) for name in ("concepts", "episodes"))
     console.print(f"{len(concepts):,} of {n_concepts:,} concepts, {n_episodes:,} episodes", style="dim")
     if "dendrogram" in facts:
         console.print(f"dendrogram of {facts['n_drawn']:,} concepts: {facts['dendrogram']}", markup=False)
     if "newick" in facts:
-        console.print(f"tree of {facts['n_leaves']:,} episodes: {facts['newick']}", markup=False)
+        console.print(f"tree of {facts['n_leaves']:,} concepts: {facts['newick']}", markup=False)
 
 
 def _draw(store: ConceptStore, path: Path) -> int:
@@ -131,7 +132,7 @@ def _draw(store: ConceptStore, path: Path) -> int:
     if len(concepts) < 2:
         raise InputError(f"a dendrogram needs two concepts, and version {store.version} has {len(concepts)}")
     nodes = [HierarchyNode(**row) for row in store.hierarchy().to_pylist()]
-    heading = f"{len(concepts):,} concepts of {store.manifest.file('episodes').n_rows:,} episodes"
+    heading = f"{len(concepts):,} concepts of {store.manifest.n_rows('episodes'):,} episodes"
     try:
         return plot.draw_hierarchy(path, concepts, nodes, heading)
     except OSError as error:
@@ -139,11 +140,27 @@ def _draw(store: ConceptStore, path: Path) -> int:
 
 
 def _write_newick(store: ConceptStore, path: Path) -> int:
-    """Write the tree of all episodes and return their number."""
-    tree = Dendrogram.from_tables(store.dendrogram(), store.episodes())
+    """Write the tree of the concepts, by their ids, and return their number."""
+    tree = _concept_tree(store)
     try:
         with path.open("w", encoding="utf-8") as file:
             tree.to_newick(file)
     except OSError as error:
         raise ConfigError(f"--newick {path}: cannot be written: {error.strerror}") from error
     return tree.n
+
+
+def _concept_tree(store: ConceptStore) -> Dendrogram:
+    """Return the hierarchy as a dendrogram, or a forest, whose leaves are concepts; those retired only if joined."""
+    nodes = [HierarchyNode(**row) for row in store.hierarchy().to_pylist()]
+    states = {record["concept_id"]: record["state"] for record in lookup.concept_records(store)}
+    joined = {side for node in nodes for side in (node.left_id, node.right_id)}
+    concepts = [name for name in sorted(states) if name in joined or states[name] != "retired"]
+    numbers = {name: number for number, name in enumerate([*concepts, *(node.node_id for node in nodes)])}
+    n_leaves = [1] * len(concepts)
+    rows = []
+    for node in nodes:
+        sides = sorted((numbers[node.left_id], numbers[node.right_id]))
+        n_leaves.append(n_leaves[sides[0]] + n_leaves[sides[1]])
+        rows.append([*sides, node.distance, n_leaves[-1]])
+    return Dendrogram(np.array(rows, np.float64).reshape(-1, 4), concepts, n=len(concepts))

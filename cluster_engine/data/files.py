@@ -121,6 +121,15 @@ def find_files(
     return sorted(found.values(), key=lambda file: file.name)
 
 
+def fingerprint(files: Sequence[EpisodeFile]) -> list[tuple[str, int, int]]:
+    """Return name, size in bytes and time of change in nanoseconds of each file: equal while none was written to."""
+    return [
+        (file.name, info.size or 0, info.mtime_ns or 0)
+        for file in files
+        for info in file.filesystem.get_file_info([file.path])
+    ]
+
+
 def _expand(item: str, filesystem: fs.FileSystem | None, extensions: tuple[str, ...]) -> Iterator[EpisodeFile]:
     if filesystem is None and (uri := _URI.match(item)):
         location, base, pattern = _open_uri(item, uri["scheme"])

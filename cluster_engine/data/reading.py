@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cluster_engine.data.assembly import EpisodeAssembly
-from cluster_engine.data.episodes import take_episodes
 from cluster_engine.data.sampling import IdSample, choose_rows
 from cluster_engine.data.schema import ColumnNames
 from cluster_engine.data.sources import (
@@ -140,7 +139,7 @@ def sample_episodes(
             progress(n_done, n_total)
 
     episodes, _ = _read(sources, columns, dimension, IdSample(n_rows), count)
-    return take_episodes(episodes, choose_rows(episodes.ids, n_rows)), n_read
+    return episodes.take(choose_rows(episodes.ids, n_rows)), n_read
 
 
 def _inspect(

@@ -39,6 +39,8 @@ class ColumnNames:
         Optional: timestamps of any unit and zone, or dates. Without a zone they are UTC.
     importance : str
         Optional: any integer or float type; 1.0 where absent or null.
+    evergreen : str
+        Optional: booleans; false where absent or null. Bindings of an evergreen episode never fade.
     text : str
         Optional: strings, also dictionary-encoded.
 
@@ -56,6 +58,7 @@ class ColumnNames:
     vector: str = "vector"
     time: str = "time"
     importance: str = "importance"
+    evergreen: str = "evergreen"
     text: str = "text"
 
     def __post_init__(self) -> None:
@@ -191,6 +194,10 @@ def _holds_importances(data_type: pa.DataType) -> bool:
     return types.is_integer(data_type) or types.is_floating(data_type) or types.is_null(data_type)
 
 
+def _holds_flags(data_type: pa.DataType) -> bool:
+    return types.is_boolean(data_type) or types.is_null(data_type)
+
+
 def _holds_texts(data_type: pa.DataType) -> bool:
     return _is_string(_decoded(data_type)) or types.is_null(data_type)
 
@@ -206,6 +213,7 @@ _ACCEPTS = {
     "vector": holds_vectors,
     "time": _holds_times,
     "importance": _holds_importances,
+    "evergreen": _holds_flags,
     "text": _holds_texts,
 }
 _ACCEPTED = {
@@ -213,5 +221,6 @@ _ACCEPTED = {
     "vector": "lists (list, large_list, fixed_size_list) or one-dimensional fixed_shape_tensors of floats",
     "time": "timestamps and dates",
     "importance": "integers and floats",
+    "evergreen": "booleans",
     "text": "strings and dictionaries of those",
 }

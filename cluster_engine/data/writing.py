@@ -53,7 +53,12 @@ def write_table(table: pa.Table, path: str | os.PathLike[str]) -> None:
 
 def write_episodes(episodes: Episodes, path: str | os.PathLike[str]) -> None:
     """Write episodes in their order; without texts there is no such column."""
-    columns = {"id": episodes.ids, "time": episodes.times, "importance": pa.array(episodes.importances)}
+    columns = {
+        "id": episodes.ids,
+        "time": episodes.times,
+        "importance": pa.array(episodes.importances),
+        "evergreen": pa.array(episodes.evergreen),
+    }
     if episodes.texts is not None:
         columns["text"] = episodes.texts
     write_table(pa.table({**columns, "vector": vector_column(episodes.vectors)}), path)

@@ -104,7 +104,8 @@ def embed_files(
     embedder : Embedder or None
         None takes the vectors of an export as they are.
     output : path
-        Appears when all is done, with columns id, vector, text, and time and importance where the input has them.
+        Appears when all is done, with columns id, vector, text, and time, importance and evergreen where the input has
+        them.
     input_format : {"files", "graphrag", "mem0", "langmem"}
         What the input is; see `cluster_engine.data.adapters`.
     columns : ColumnNames
@@ -135,7 +136,13 @@ def embed_files(
         write_episodes(episodes, output)
         return EmbeddedFile(len(episodes), episodes.dimension, quarantine)
     texts = _open(input, input_format, columns)
-    fields = [("id", texts.id_type), ("time", TIME_TYPE), ("importance", pa.float32()), ("text", pa.large_string())]
+    fields = [
+        ("id", texts.id_type),
+        ("time", TIME_TYPE),
+        ("importance", pa.float32()),
+        ("evergreen", pa.bool_()),
+        ("text", pa.large_string()),
+    ]
     kept = [field for field in fields if field[0] in texts.roles]
     schema = pa.schema([*kept, ("vector", pa.list_(pa.float32(), embedder.dimension))])
     n_episodes, quarantines = 0, []

@@ -6,6 +6,7 @@ import re
 
 import pyarrow as pa
 
+from cluster_engine.errors import StoreError
 from cluster_engine.store.location import Location, StoreUri, locate
 from cluster_engine.store.manifest import Manifest, decode_manifest, manifest_path
 
@@ -52,6 +53,22 @@ def read_manifest(location: Location, version: int) -> Manifest:
     return decode_manifest(location.read(path).to_pybytes(), version, f"{location.root}/{path}")
 
 
+def read_version(location: Location, version: int) -> Manifest:
+    """Return the manifest of ``version``.
+
+    Raises
+    ------
+    StoreError
+        If there is no such version; says which there are.
+    """
+    versions = list_versions(location)
+    if not versions:
+        raise StoreError(f"no store at {location.uri} yet: no version was committed there; run consolidate first")
+    if version not in versions:
+        raise StoreError(f"the store {location.uri} has no version {version}; it has {versions[0]} to {versions[-1]}")
+    return read_manifest(location, version)
+
+
 def newest_manifest(location: Location) -> Manifest | None:
     """Return the manifest of the current version, or None where nothing was committed yet."""
     versions = list_versions(location)
@@ -77,7 +94,7 @@ def read_history(location: Location) -> pa.Table:
         "slot": pa.array([manifest.slot for manifest in manifests], pa.large_string()),
         "engine_version": pa.array([manifest.engine_version for manifest in manifests], pa.large_string()),
         **{
-            column: pa.array([manifest.file(table).n_rows for manifest in manifests], pa.int64())
+            column: pa.array([manifest.n_rows(table) for manifest in manifests], pa.int64())
             for column, table in counted.items()
         },
         "n_bytes": pa.array([sum(file.n_bytes for file in manifest.files) for manifest in manifests], pa.int64()),

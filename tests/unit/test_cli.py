@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from store_tables import version_tables
 
 from cluster_engine import errors
 from cluster_engine.cli import main
@@ -53,11 +54,14 @@ def make_tables(n_concepts: int = 3, *, integer_ids: bool = False) -> dict[str, 
         "vector": pa.array([DIRECTIONS[concept] for concept in owners.values()], pa.list_(pa.float32(), 2)),
     }
     bound = [(concept, episode) for concept in concepts for episode in MEMBERS[concept]]
-    return {
+    n_nodes = max(0, n_concepts - 1)
+    strengths = pa.array([STRENGTHS[episode] for _, episode in bound], pa.float32())
+    return version_tables() | {
         "episodes": pa.table(episodes),
         "concepts": pa.table(
             {
                 "concept_id": concepts,
+                "state": ["active"] * n_concepts,
                 "parent_id": pa.array([21, 21, 22][:n_concepts]),
                 "n_episodes": [len(MEMBERS[concept]) for concept in concepts],
                 "coherence": pa.array([0.9, 0.8, math.nan][:n_concepts], pa.float32()),
@@ -73,29 +77,20 @@ def make_tables(n_concepts: int = 3, *, integer_ids: bool = False) -> dict[str, 
             {
                 "concept_id": pa.array([concept for concept, _ in bound], pa.int64()),
                 "episode_id": pa.array([name(episode) for _, episode in bound]),
-                "strength": pa.array([STRENGTHS[episode] for _, episode in bound], pa.float32()),
-                "contribution": pa.array([0.25] * len(bound), pa.float32()),
+                "strength": strengths,
+                "initial": strengths,
+                "touched": pa.array([DAYS[episode] for _, episode in bound], pa.timestamp("us", "UTC")),
             }
         ),
         "hierarchy": pa.table(
             {
-                "node_id": pa.array([21, 22][: max(0, n_concepts - 1)], pa.int64()),
-                "left_id": pa.array([11, 13][: max(0, n_concepts - 1)], pa.int64()),
-                "right_id": pa.array([12, 21][: max(0, n_concepts - 1)], pa.int64()),
-                "distance": pa.array([0.4, 0.75][: max(0, n_concepts - 1)], pa.float64()),
-                "n_episodes": pa.array([7, 9][: max(0, n_concepts - 1)], pa.int64()),
+                "node_id": pa.array([21, 22][:n_nodes], pa.int64()),
+                "left_id": pa.array([11, 13][:n_nodes], pa.int64()),
+                "right_id": pa.array([12, 21][:n_nodes], pa.int64()),
+                "distance": pa.array([0.5, 0.75][:n_nodes], pa.float64()),
+                "n_episodes": pa.array([7, 9][:n_nodes], pa.int64()),
             }
         ),
-        "dendrogram": pa.table(
-            {
-                "left": pa.array([0, *range(2, 9)], pa.int64()),
-                "right": pa.array([1, *range(9, 16)], pa.int64()),
-                "distance": pa.array([merge / 8 for merge in range(1, 9)], pa.float64()),
-                "n_episodes": pa.array(range(2, 10), pa.int64()),
-            }
-        ),
-        "quarantine": pa.table({"file": pa.array([], pa.large_string())}),
-        "report": pa.table({"engine_version": ["0"]}),
     }
 
 
@@ -189,18 +184,30 @@ class TestShow:
         assert path.read_bytes().startswith(b"\x89PNG")
         assert str(path) in run(capsys, "show", "--store", store, "--dendrogram", path)[1]
 
-    def test_the_tree_of_all_episodes_is_written(
+    def test_the_tree_of_the_concepts_is_written(
         self, store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         path = tmp_path / "tree.nwk"
         shown = answer(capsys, "show", "--store", store, "--newick", path)
-        assert (shown["newick"], shown["n_leaves"]) == (str(path), 9)
-        text = path.read_text(encoding="utf-8")
-        assert text.startswith("((((((((a:0.125,b:0.125):0.125,c:0.25):0.125,d:0.375)")
-        assert text.endswith(",i:1.0);\n")
+        assert (shown["newick"], shown["n_leaves"]) == (str(path), 3)
+        assert path.read_text(encoding="utf-8") == "((11:0.5,12:0.5):0.25,13:0.75);\n"
         assert str(path) in run(capsys, "show", "--store", store, "--newick", path)[1]
         assert refusal(capsys, "show", "--store", store, "--newick", tmp_path / "no" / "tree.nwk")[0] == 2
         assert refusal(capsys, "show", "--store", store, "--newick", path, 11)[0] == 2
+
+    def test_concepts_that_never_joined_are_trees_alone_unless_they_are_retired(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        tables = make_tables()
+        tables["hierarchy"] = tables["hierarchy"][:1]
+        commit_version(tmp_path, tables)
+        path = tmp_path / "tree.nwk"
+        assert answer(capsys, "show", "--store", tmp_path, "--newick", path)["n_leaves"] == 3
+        assert path.read_text(encoding="utf-8") == "(11:0.5,12:0.5);\n13;\n"
+        retired = tables["concepts"].set_column(1, "state", pa.array(["retired"] * 3))
+        commit_version(tmp_path, {"concepts": retired})
+        assert answer(capsys, "show", "--store", tmp_path, "--newick", path)["n_leaves"] == 2
+        assert path.read_text(encoding="utf-8") == "(11:0.5,12:0.5);\n"
 
     def test_what_cannot_be_shown_or_drawn_is_refused(
         self, store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
