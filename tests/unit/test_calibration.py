@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,9 +22,6 @@ from cluster_engine.linkage.calibration import QUANTILES, Gate, calibrate, longe
 from cluster_engine.linkage.criterion import Criterion
 from cluster_engine.linkage.gain import choose_cut, cross_similarities
 from cluster_engine.linkage.linkage import linkage
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 HOUR_US = 3_600_000_000
 
@@ -229,3 +227,27 @@ def test_decay_needs_a_time_of_every_episode(tmp_path: Path, capsys: pytest.Capt
     code, _, err = run(capsys, "--input", tmp_path / "e.parquet", "--half-life", 2)
     assert code == 3
     assert "1 of the sampled episodes have none" in err
+
+
+def test_the_figures_of_the_page(capsys: pytest.CaptureFixture[str]) -> None:
+    half_life_h = 24 * math.log(2)
+    code, out, _ = run(capsys, "--input", "demo/episodes.parquet", "--half-life", half_life_h, "--gate", 0.55, "--json")
+    thresholds = {threshold["rule"]: threshold for threshold in json.loads(out)["thresholds"]}
+    assert code == 0
+    told = {}
+    for line in Path("docs/calibration.md").read_text().splitlines():
+        cells = [cell.strip(" |%h") for cell in line.split(" | ")]
+        if cells[0] in thresholds:
+            told[cells[0]] = [float(cell) for cell in cells[1:]]
+    assert told.keys() == thresholds.keys()
+    for rule, threshold in thresholds.items():
+        linked, decayed = threshold["linked"], threshold["linked_in_time"]
+        assert told[rule] == [
+            round(threshold["distance"], 3),
+            round(threshold["similarity"], 3),
+            round(100 * linked["pairs"], 3),
+            round(100 * linked["neighbours"], 1),
+            round(threshold["longest_age_s"] / 3600, 1),
+            round(100 * decayed["pairs"], 3),
+            round(100 * decayed["neighbours"], 1),
+        ]

@@ -194,3 +194,10 @@ def test_the_command_tells_people_and_refuses(episodes: Path, capsys: pytest.Cap
     pq.write_table(pq.read_table(episodes).drop_columns(["text"]), episodes)
     code, _, err = run(capsys, *options, "--keep", "longest")
     assert (code, "no column of texts" in err) == (3, True)
+
+
+def test_the_figures_of_the_page() -> None:
+    episodes, _ = read_episodes("demo/episodes.parquet")
+    found = ce.deduplicate(episodes.vectors, 0.05)
+    stands_for_others = np.bincount(found.representatives, minlength=len(episodes)) > 1
+    assert (len(episodes) - len(found.kept), np.count_nonzero(stands_for_others)) == (440, 198)
