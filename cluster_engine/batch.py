@@ -44,23 +44,26 @@ class Batch:
     settings : Config
     slot : str or None
     as_of : datetime or None
-    rebuild : bool
+    is_rebuild : bool
+    since : datetime or None
+        Of a batch that brings nothing, but deletes the episodes from before.
     """
 
     input: EpisodeInput
     store: str | Path
     settings: Config
     slot: str | None
-    as_of: datetime | None
-    rebuild: bool
+    as_of: datetime | None = None
+    is_rebuild: bool = False
+    since: datetime | None = None
 
     def key(self, base: ConceptStore | None) -> str:
         """Return a name that is the same for the same batch on the same version, while no input file is written to."""
         facts = {
             "base": None if base is None else [base.version, base.manifest.content_sha256],
-            "input": fingerprint(find_files(self.input)),
+            "input": fingerprint(find_files(self.input)) if self.since is None else str(self.since),
             "settings": self.settings.model_dump(mode="json", exclude=_WHERE_ONLY),
-            "batch": [self.slot, str(self.as_of), self.rebuild, installed_version("cluster-engine")],
+            "batch": [self.slot, str(self.as_of), self.is_rebuild, installed_version("cluster-engine")],
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 

@@ -28,7 +28,7 @@ from cluster_engine.data.quarantine import Quarantine, join_quarantines
 from cluster_engine.data.reading import read_episodes
 from cluster_engine.data.schema import ColumnNames
 from cluster_engine.errors import InputError
-from cluster_engine.progress import Phase, Reporter, timed
+from cluster_engine.progress import Phase, Published, Reporter, timed
 from cluster_engine.shards.engine import PooledEngine
 from cluster_engine.shards.pool import ShardPool, connected
 from cluster_engine.similarity.capacity import count_threads
@@ -98,15 +98,57 @@ def consolidate(
     several that run on a store at a time, one works and the others wait for it (`Config.lease`).
     """
     settings = config if isinstance(config, Config) else load_config(config) if config is not None else Config()
-    batch = Batch(input, store, settings, slot, as_of, rebuild)
-    if not dry_run:
-        check_writable(store)
+    batch = Batch(input, store, settings, slot, as_of, is_rebuild=rebuild)
+    return _run_alone(batch, progress, dry_run=dry_run)
+
+
+def retain(
+    store: str | Path,
+    since: datetime,
+    config: Config | str | Path | None = None,
+    *,
+    slot: str | None = None,
+    dry_run: bool = False,
+    progress: Reporter | None = None,
+) -> BatchReport:
+    """Delete the episodes from before a time, for good, in a cycle of its own; the only way that episodes go.
+
+    Evergreen episodes and those without a time stay. Concepts are formed anew from what they have left; one that has
+    nothing left ends. Versions before this one still have the episodes, until
+    :func:`cluster_engine.store.retention.remove_versions`.
+
+    Parameters
+    ----------
+    store : path or URI
+    since : datetime
+        With a zone.
+    config, slot, dry_run, progress
+        As of :func:`consolidate`.
+
+    Returns
+    -------
+    BatchReport
+
+    Raises
+    ------
+    InputError
+        No episode would be left.
+    """
+    settings = config if isinstance(config, Config) else load_config(config) if config is not None else Config()
+    return _run_alone(Batch([], store, settings, slot, since=since), progress, dry_run=dry_run)
+
+
+def _run_alone(batch: Batch, progress: Reporter | None, *, dry_run: bool) -> BatchReport:
+    """Run a batch while no other works on the store."""
     if (done := _repetition(batch)) is not None:
         return done
-    holder = f"{socket.gethostname()}/{os.getpid()}"
-    with hold_lease(store, holder, ttl_s=settings.lease.ttl_s, wait_s=settings.lease.wait_s) as fence:
+    if dry_run:
+        return _run(batch, None, progress, dry_run=True)
+    check_writable(batch.store)
+    lease, holder = batch.settings.lease, f"{socket.gethostname()}/{os.getpid()}"
+    with hold_lease(batch.store, holder, ttl_s=lease.ttl_s, wait_s=lease.wait_s) as fence:
         done = _repetition(batch)  # whoever had the lease before may have done it
-        return done if done is not None else _run(batch, fence, progress, dry_run=dry_run)
+        return done if done is not None else _run(batch, fence, progress, dry_run=False)
 
 
 def _repetition(batch: Batch) -> BatchReport | None:
@@ -115,17 +157,13 @@ def _repetition(batch: Batch) -> BatchReport | None:
     return repeated_report(ConceptStore.open(batch.store, version=committed))
 
 
-def _run(batch: Batch, fence: Fence, progress: Reporter | None, *, dry_run: bool) -> BatchReport:
+def _run(batch: Batch, fence: Fence | None, progress: Reporter | None, *, dry_run: bool) -> BatchReport:
     base = current_version(batch.store)
-    stored = None if base is None else ConceptStore.open(batch.store, version=base)
+    stored = None if base is None and batch.since is None else ConceptStore.open(batch.store, version=base)
     work = None if dry_run else Work.open(batch.store, batch.key(stored))
     steps = Steps(work)
-    reporter = progress if work is None else work.publishing(progress, batch.slot)
-
-    fresh, quarantine = _read(batch, stored, steps, reporter)
-    known = _known(stored, fresh)
-    if not len(known.roster):
-        raise InputError(f"the input has no usable episode: {_count_reasons(quarantine)}")
+    reporter = progress if work is None else Published(work.publish_status, batch.slot, progress)
+    known, quarantine = _known(batch, stored, steps, reporter)
     moment = Moment(known.last.number + 1, batch.as_of_us(known), batch.slot)
 
     with connected(), ShardPool(batch.settings.pool) as pool:
@@ -136,8 +174,8 @@ def _run(batch: Batch, fence: Fence, progress: Reporter | None, *, dry_run: bool
             moment,
             engine=engine,
             steps=steps,
-            read_texts=lambda ids: _texts(stored, fresh, ids),
-            is_rebuild=batch.rebuild or is_due(known, batch.settings),
+            read_texts=lambda ids: _texts(stored, known.fresh, ids),
+            is_rebuild=batch.is_rebuild or is_due(known, batch.settings),
             threads=count_threads(),
         )
         actors = pool.reports
@@ -148,13 +186,45 @@ def _run(batch: Batch, fence: Fence, progress: Reporter | None, *, dry_run: bool
         return report
     with timed("commit", seconds):
         tables = {**result.tables, "quarantine": quarantine.table, "report": report_table(report, actors)}
+        added = dict(result.added)
+        if batch.since is not None and stored is not None:
+            del added["episodes"]
+            tables["episodes"] = pa.concat_tables(stored.select_episodes(known.roster.ids)).sort_by("episode_id")
         version = commit_version(
-            batch.store, tables, added=result.added, slot=batch.slot, expected_version=base or 0, fence=fence
+            batch.store, tables, added=added, slot=batch.slot, expected_version=base or 0, fence=fence
         )
     if work is not None:
         work.clear()
     manifest = ConceptStore.open(batch.store, version=version).manifest
     return replace(report, version=version, content_sha256=manifest.content_sha256)
+
+
+def _known(
+    batch: Batch, stored: ConceptStore | None, steps: Steps, progress: Reporter | None
+) -> tuple[Known, Quarantine]:
+    """Return what is known: of the store, and of the input or without what is to be deleted; and the rows refused."""
+    if batch.since is not None and stored is not None:
+        known = _after(stored, _stored_twins(stored, None))
+        known = known.without(known.roster.rows_before(batch.since))
+        if not len(known.roster):
+            raise InputError(f"no episode of the store is from {batch.since.isoformat()} or later; nothing was deleted")
+        return known, Quarantine.empty()
+    fresh, quarantine = _read(batch, stored, steps, progress)
+    known = Known.first(fresh) if stored is None else _after(stored, fresh)
+    if not len(known.roster):
+        raise InputError(f"the input has no usable episode: {_count_reasons(quarantine)}")
+    return known, quarantine
+
+
+def _after(stored: ConceptStore, fresh: Episodes) -> Known:
+    tables = StoredTables(
+        concepts=stored.concepts(),
+        bindings=stored.bindings(),
+        moments=stored.moments(),
+        cycle=stored.cycle(),
+        episodes=stored.episodes(_FACTS),
+    )
+    return Known.after(tables, fresh, lambda ids: stored.select_episodes(ids, ["vector"]))
 
 
 def _read(
@@ -184,24 +254,11 @@ def _read(
     return stored_episodes(made["fresh"]), Quarantine(made["quarantine"])
 
 
-def _stored_twins(stored: ConceptStore, new: Episodes) -> Episodes:
+def _stored_twins(stored: ConceptStore, new: Episodes | None) -> Episodes:
     """Return those stored episodes whose ids new ones have, or none, of the store's types."""
     kind = stored.episodes(["episode_id"]).schema.field("episode_id").type
-    ids = new.ids if new.ids.type == kind else pa.nulls(0, kind)
+    ids = new.ids if new is not None and new.ids.type == kind else pa.nulls(0, kind)
     return stored_episodes(pa.concat_tables(stored.select_episodes(ids)))
-
-
-def _known(stored: ConceptStore | None, fresh: Episodes) -> Known:
-    if stored is None:
-        return Known.first(fresh)
-    tables = StoredTables(
-        concepts=stored.concepts(),
-        bindings=stored.bindings(),
-        moments=stored.moments(),
-        cycle=stored.cycle(),
-        episodes=stored.episodes(_FACTS),
-    )
-    return Known.after(tables, fresh, lambda ids: stored.select_episodes(ids, ["vector"]))
 
 
 def _texts(stored: ConceptStore | None, fresh: Episodes, ids: pa.Array[Any]) -> pa.Array[Any]:

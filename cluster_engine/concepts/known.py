@@ -69,7 +69,7 @@ class Known:
         Bindings that a service made of concepts or episodes that the store does not have; they are kept as they are.
     last : LastCycle
     entries : list of Entry
-        What had changed before the cycle began: concepts whose last episode a service has unbound.
+        What had changed before the cycle began: episodes that were deleted, concepts that have none any more.
     fresh : Episodes
     read_vectors : callable
         Returns episodes of the store with their vectors (columns episode_id, vector), in any order and pieces.
@@ -115,6 +115,41 @@ class Known:
         is_bound[self.membership.rows] = True
         return np.flatnonzero(~is_bound)
 
+    def without(self, removed: NDArray[np.int64]) -> Known:
+        """Return what is known once some episodes, by rows, are gone for good; their concepts are formed anew."""
+        is_kept = np.ones(len(self.roster), np.bool_)
+        is_kept[removed] = False
+        row_of = np.cumsum(is_kept) - 1
+        is_lost = ~is_kept[self.membership.rows]
+        n_lost = np.bincount(self.membership.concepts[is_lost], minlength=len(self.population))
+        weights = np.where(n_lost > 0, 0.0, self.population.weights)
+        bound = np.flatnonzero(~is_lost)
+        membership = Membership(
+            self.membership.concepts[bound],
+            row_of[self.membership.rows[bound]],
+            self.membership.initial[bound],
+            self.membership.touched_us[bound],
+        )
+        foreign = self.foreign
+        if len(foreign):
+            gone: Any = pc.is_in(foreign["episode_id"], value_set=self.roster.ids.take(removed))
+            foreign = foreign.filter(pc.invert(gone))
+        entries = [
+            Entry(
+                int(self.population.ids[concept]), "shrank", "episodes were deleted on request", -int(n_lost[concept])
+            )
+            for concept in np.flatnonzero(n_lost).tolist()
+        ]
+        shrunk = replace(
+            self,
+            population=replace(self.population, weights=weights),
+            membership=membership,
+            roster=self.roster.take(np.flatnonzero(is_kept)),
+            foreign=foreign,
+            entries=[*self.entries, *entries],
+        )
+        return _with_sums(_without_empty(shrunk))
+
     def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the vectors of some episodes, whose rows ascend: new ones from memory, others from the store."""
         new_rows = self.roster.new_row[rows]
@@ -147,10 +182,14 @@ def _without_empty(known: Known) -> Known:
         return known
     kept = np.flatnonzero(~is_empty)
     place = np.cumsum(~is_empty) - 1
-    reason = "its last episode was unbound"
-    entries = [Entry(concept_id, "dissolved", reason) for concept_id in known.population.ids[is_empty].tolist()]
-    membership = replace(known.membership, concepts=place[known.membership.concepts])
-    return replace(known, population=known.population.take(kept), membership=membership, entries=entries)
+    reason = "it has no episode any more"
+    ended = [Entry(concept_id, "dissolved", reason) for concept_id in known.population.ids[is_empty].tolist()]
+    return replace(
+        known,
+        population=known.population.take(kept),
+        membership=replace(known.membership, concepts=place[known.membership.concepts]),
+        entries=[*known.entries, *ended],
+    )
 
 
 def _with_sums(known: Known) -> Known:

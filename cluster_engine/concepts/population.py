@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from numpy.typing import NDArray
 
     from cluster_engine.data.episodes import Episodes
@@ -146,11 +148,26 @@ class Roster:
             new_row=new_row[order],
         )
 
+    def take(self, rows: NDArray[np.int64]) -> Roster:
+        """Return some of them; `rows` ascends."""
+        return Roster(
+            ids=self.ids.take(rows),
+            times=self.times.take(rows),
+            importances=self.importances[rows],
+            evergreen=self.evergreen[rows],
+            new_row=self.new_row[rows],
+        )
+
     def times_us(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Return the times in microseconds since 1970, and which there are; where there is none, any number."""
         known = self.times.is_valid().to_numpy(zero_copy_only=False)
         ticks: Any = self.times.view(pa.int64()).fill_null(0)
         return ticks.to_numpy(), known
+
+    def rows_before(self, since: datetime) -> NDArray[np.int64]:
+        """Return the rows of episodes from before a time, but for evergreen ones and those without a time."""
+        is_before: Any = pc.fill_null(pc.less(self.times, pa.scalar(since, self.times.type)), pa.scalar(False))  # noqa: FBT003 - the value
+        return np.flatnonzero(np.asarray(is_before) & ~self.evergreen)
 
     def rows_of(self, ids: pa.Array[Any] | pa.ChunkedArray[Any]) -> NDArray[np.int64]:
         """Return the row of each of some ids, -1 where there is none."""

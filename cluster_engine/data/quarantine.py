@@ -133,6 +133,11 @@ class Quarantine:
 
     table: pa.Table
 
+    @classmethod
+    def empty(cls) -> Quarantine:
+        """Return one without rows."""
+        return cls(SCHEMA.empty_table())
+
     def __len__(self) -> int:
         return int(self.table.num_rows)
 

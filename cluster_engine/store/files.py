@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 
+PENDING = ".pending-"
+"""How a name begins that readers do not look at, and that the next writer removes."""
+
 _FILLED_BYTES = 1 << 18  # ahead of the end: some thousand small records between two syncs that are slow
 
 
@@ -117,6 +120,18 @@ def make_directory(path: Path) -> None:
             if not directory.is_dir():
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(directory)) from None
         sync_directory(directory.parent)
+
+
+def replace_file(path: Path, data: Buffer) -> None:
+    """Give the file ``path`` this content, durably; at any moment it has the old one or the new one.
+
+    One process at a time may: a pending file that is there was left by one that died.
+    """
+    pending = path.with_name(f"{PENDING}{path.name}")
+    remove_file(pending)
+    with create_file(pending) as write:
+        write(data)
+    rename(pending, path)
 
 
 def rename(source: Path, target: Path) -> None:

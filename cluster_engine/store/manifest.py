@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 
 from cluster_engine.errors import StoreCorruptError, StoreFormatError
+from cluster_engine.store.sealed import seal
 from cluster_engine.store.tables import DETERMINISTIC_TABLE_NAMES, GROWING_TABLE_NAMES, TABLE_NAMES
 
 FORMAT = 1
@@ -82,15 +83,22 @@ class Manifest:
         return sum(file.n_rows for file in self.parts(name))
 
     def encode(self) -> bytes:
-        """Return the manifest as canonical JSON (sorted keys, one trailing newline) that carries its own checksum."""
-        fields = asdict(self) | {"content_sha256": self.content_sha256}
-        fields["manifest_sha256"] = hashlib.sha256(_canonical(fields)).hexdigest()
-        return _canonical(fields)
+        """Return the manifest as canonical JSON that carries its own checksum."""
+        return seal(asdict(self) | {"content_sha256": self.content_sha256})
 
 
 def manifest_path(version: int) -> str:
     """Return the path of the manifest of ``version``, relative to the store."""
     return f"manifests/{version:08d}.json"
+
+
+def require_known(number: object, name: str) -> None:
+    """Raise `StoreFormatError` if the file ``name`` has a newer format than this code knows."""
+    if isinstance(number, int) and number > FORMAT:
+        raise StoreFormatError(
+            f"{name} has store format {number}, and this code knows formats up to {FORMAT}; "
+            "nothing was changed, use a newer cluster-engine"
+        )
 
 
 def decode_manifest(data: bytes, version: int, name: str) -> Manifest:
@@ -114,12 +122,7 @@ def decode_manifest(data: bytes, version: int, name: str) -> Manifest:
     """
     try:
         fields = json.loads(data)
-        number = fields["format"]
-        if isinstance(number, int) and number > FORMAT:
-            raise StoreFormatError(
-                f"{name} has store format {number}, and this code knows formats up to {FORMAT}; "
-                "nothing was changed, use a newer cluster-engine"
-            )
+        require_known(fields["format"], name)
         manifest = _from_fields(fields)
     except (ValueError, TypeError, KeyError) as error:
         raise StoreCorruptError(f"{name} is not a manifest: {error!r}") from error
@@ -136,7 +139,7 @@ def decode_manifest(data: bytes, version: int, name: str) -> Manifest:
 
 def _from_fields(fields: dict[str, object]) -> Manifest:
     files = fields["files"]
-    known = {key: value for key, value in fields.items() if key not in {"content_sha256", "manifest_sha256", "files"}}
+    known = {key: value for key, value in fields.items() if key not in {"content_sha256", "sha256", "files"}}
     manifest = Manifest(files=tuple(FileEntry(**file) for file in files), **known)  # type: ignore[attr-defined, arg-type] # the checksum vouches for the types
     n_parts = [(name, len(list(parts))) for name, parts in groupby(file.name for file in manifest.files)]
     if [name for name, _ in n_parts] != list(TABLE_NAMES) or any(
@@ -144,7 +147,3 @@ def _from_fields(fields: dict[str, object]) -> Manifest:
     ):
         raise ValueError("its files are not the tables of a version")
     return manifest
-
-
-def _canonical(fields: dict[str, object]) -> bytes:
-    return (json.dumps(fields, indent=2, sort_keys=True) + "\n").encode()

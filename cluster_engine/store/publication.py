@@ -52,7 +52,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _VERSION_NAME = re.compile(r"[0-9]{8,}")
-_PENDING = ".pending-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ class NextVersion:
 
 def pending_name() -> str:
     """Return a name that readers do not look at, and that the next writer removes."""
-    return f"{_PENDING}{secrets.token_hex(8)}"
+    return f"{files.PENDING}{secrets.token_hex(8)}"
 
 
 def make_layout(root: Path) -> None:
@@ -140,7 +139,7 @@ def remove_leftovers(location: Location) -> None:
     published = {f"{version:08d}" for version in list_versions(location)}
     orphans = []
     for path in sorted((root / "versions").iterdir()):
-        if path.name.startswith(_PENDING):
+        if path.name.startswith(files.PENDING):
             _remove(path)
         elif _VERSION_NAME.fullmatch(path.name) and path.name not in published:
             orphans.append(path)
@@ -148,7 +147,7 @@ def remove_leftovers(location: Location) -> None:
         named = {root / file.path for manifest in read_manifests(location) for file in manifest.files}
         for path in orphans:
             _remove_unnamed(path, named)
-    for path in sorted((root / "manifests").glob(f"{_PENDING}*")):
+    for path in sorted([*root.glob(f"{files.PENDING}*"), *(root / "manifests").glob(f"{files.PENDING}*")]):
         files.remove_file(path)
 
 

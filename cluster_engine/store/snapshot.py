@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster_engine.errors import StoreCorruptError, StoreError
-from cluster_engine.store.catalog import newest_manifest, read_history, read_version
+from cluster_engine.store.catalog import current_version, newest_manifest, read_history, read_version, removal_told
 from cluster_engine.store.checking import check_sizes, parquet_errors, read_file
 from cluster_engine.store.location import Location, StoreUri, locate
 from cluster_engine.store.parts import SORTED_BY, join_parts, rows_of_file, unify
@@ -72,7 +72,13 @@ class ConceptStore:
         manifest = newest_manifest(location)
         if manifest is None or version not in {None, manifest.version}:
             manifest = read_version(location, 0 if version is None else version)
-        check_sizes(location, manifest.files)
+        try:
+            with removal_told(location, manifest.version):
+                check_sizes(location, manifest.files)
+        except StoreError:
+            if version is None and current_version(location) != manifest.version:
+                return cls.open(location)  # another was committed meanwhile, and this one removed
+            raise
         return cls(location, manifest)
 
     def episodes(self, columns: Sequence[str] | None = None) -> pa.Table:
@@ -224,8 +230,9 @@ class ConceptStore:
         StoreCorruptError
             Naming every file that differs.
         """
-        if problems := [problem for file in self.manifest.files if (problem := self._find_problem(file))]:
-            raise StoreCorruptError("; ".join(problems))
+        with removal_told(self._location, self.version):
+            if problems := [problem for file in self.manifest.files if (problem := self._find_problem(file))]:
+                raise StoreCorruptError("; ".join(problems))
 
     @cached_property
     def index(self) -> CentroidIndex:
@@ -252,7 +259,8 @@ class ConceptStore:
         return joined if columns is None else joined.select([c for c in joined.column_names if c in columns])
 
     def _read(self, file: FileEntry) -> pa.Buffer:
-        data = read_file(self._location, file, is_verified=file.path in self._verified)
+        with removal_told(self._location, self.version):
+            data = read_file(self._location, file, is_verified=file.path in self._verified)
         self._verified.add(file.path)
         return data
 

@@ -318,28 +318,23 @@ class TestSearch:
 
 
 class TestConsolidate:
-    @pytest.mark.parametrize(("scale", "id_of_largest"), [(1e17, "e"), (1e-15, "b")])
-    def test_a_vector_that_is_out_of_range_is_named_by_its_id(
-        self, scale: float, id_of_largest: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    def test_a_time_of_the_cycle_needs_a_zone(
+        self, store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        lengths = dict.fromkeys("fedcba", 0.01) | {id_of_largest: 1.0}
-        vectors = [[length * scale, 0.0] for length in lengths.values()]
-        pq.write_table(pa.table({"id": list(lengths), "vector": vectors}), tmp_path / "episodes.parquet")
-        store = tmp_path / "store"
-        options = ["--store", store, "--method", "ward", "--metric", "euclidean"]
-        code, _, text = run(capsys, "consolidate", "--input", tmp_path / "episodes.parquet", *options)
-        assert code == 3
-        assert text.splitlines()[-1].startswith(f"error: episode '{id_of_largest}': ")
-        assert not list(store.glob("versions/*"))
+        pq.write_table(pa.table({"id": [1], "vector": [[1.0, 0.0]]}), tmp_path / "episodes.parquet")
+        for time in ("2026-11-22T02:00", "yesterday"):
+            asked = ["consolidate", "--input", tmp_path / "episodes.parquet", "--store", store, "--as-of", time]
+            code, text = refusal(capsys, *asked)
+            assert (code, f"--as-of {time}: not a time in ISO 8601 with a zone" in text) == (2, True)
 
 
 class TestConfig:
     def test_options_replace_what_the_file_says(self, tmp_path: Path) -> None:
         path = tmp_path / "config.yaml"
-        path.write_text("cut:\n  n_groups: 7\n  min_episodes: 2\nlinkage:\n  metric: euclidean\nn_exemplars: 9\n")
-        config = override_config(path, {"cut.distance": 0.5, "linkage.method": "ward", "input.id": None})
+        path.write_text("cut:\n  n_groups: 7\n  min_episodes: 2\nfade:\n  law: power\nn_exemplars: 9\n")
+        config = override_config(path, {"cut.distance": 0.5, "fade.floor": 0.5, "input.id": None})
         assert (config.cut.distance, config.cut.n_groups, config.cut.min_episodes) == (0.5, None, 2)
-        assert (config.linkage.method, config.linkage.metric) == ("ward", "euclidean")
+        assert (config.fade.law, config.fade.floor) == ("power", 0.5)
         assert (config.input, config.n_exemplars) == (Config().input, 9)
         assert override_config(path, {"cut.distance": None}).cut.n_groups == 7
         assert override_config(None, {}) == Config()
@@ -348,8 +343,7 @@ class TestConfig:
         "options",
         [
             {"cut.distance": 0.5, "cut.n_groups": 3},
-            {"linkage.method": "ward"},
-            {"linkage.metric": "manhattan"},
+            {"fade.law": "manhattan"},
             {"cut.min_episodes": 0},
             {"input.dimension": -1},
         ],
@@ -361,8 +355,6 @@ class TestConfig:
     @pytest.mark.parametrize(
         "option",
         [
-            ["--method", "ward"],
-            ["--metric", "manhattan"],
             ["--groups", "0"],
             ["--distance", "1", "--groups", "2"],
             ["--config", "none.yaml"],

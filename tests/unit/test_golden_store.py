@@ -15,6 +15,7 @@ import pytest
 
 from cluster_engine.shards.checkpoint import commit_checkpoint, plan_checkpoint
 from cluster_engine.shards.durable import DurableShards, next_life
+from cluster_engine.store.catalog import find_slot
 from cluster_engine.store.log import LOG_FORMAT
 from cluster_engine.store.manifest import FORMAT
 from cluster_engine.store.snapshot import ConceptStore
@@ -36,6 +37,7 @@ def test_its_tables_are_read(golden: Path) -> None:
     assert [len(store.manifest.parts(name)) for name in ("episodes", "journal")] == [2, 1]
     assert rows["bindings"] == sum(store.concepts()["n_episodes"].to_pylist())
     assert store.slot == "first"
+    assert [find_slot(golden, slot) for slot in ("begin", "first", "none")] == [1, 2, None]  # the first was removed
     episodes = store.episodes()
     assert episodes["episode_id"].to_pylist() == list(range(100, 115))
     nearest = store.search(np.array(episodes["vector"].to_pylist()), k=1).concept_ids[:, 0]

@@ -208,7 +208,7 @@ def test_directories_made_by_a_writer_killed_before_it_synced_them_are_synced(tm
     for directory in made:
         directory.mkdir(parents=True)
     disk = PowerLoss(-1, random.Random(0), chance=1.0)
-    disk.unsynced_names = [(directory, None) for directory in made]
+    disk.unsynced_names = [(directory, None, None) for directory in made]
 
     def commit_then_lose_power() -> None:
         strike_work(disk, tmp_path / "store", replace(1))

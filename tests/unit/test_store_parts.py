@@ -17,9 +17,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from store_tables import episode_rows, journal_rows, version_tables
 
 from cluster_engine.errors import CommitConflictError, StoreCorruptError, StoreError
+from cluster_engine.store.catalog import find_slot
 from cluster_engine.store.commit import commit_version, restore_version
 from cluster_engine.store.manifest import FileEntry
 from cluster_engine.store.parts import count_kept
+from cluster_engine.store.retention import remove_versions
 from cluster_engine.store.snapshot import ConceptStore
 from cluster_engine.store.tables import GROWING_TABLE_NAMES, TABLE_NAMES, write_table
 
@@ -233,7 +235,7 @@ def test_undo_is_refused_as_a_commit_is(tmp_path: Path) -> None:
 
 
 class Histories(RuleBasedStateMachine):
-    """Histories of commits and undos, against a list of what each version has."""
+    """Histories of commits, undos and removals, against what each version and slot has."""
 
     @initialize(seed=st.integers(0, 2**32))
     def start(self, seed: int) -> None:
@@ -242,8 +244,9 @@ class Histories(RuleBasedStateMachine):
         self.n_ids = 0
         self.seed = seed
         tables = version_tables(1) | {"episodes": self.some_episodes(5)}
-        self.model: list[dict[str, pa.Table]] = [tables]
-        commit_version(self.store, tables)
+        self.model = {1: tables}
+        self.slots = {"slot 1": 1}
+        commit_version(self.store, tables, slot="slot 1")
 
     def some_episodes(self, n: int) -> pa.Table:
         """Return episodes with ids that none has, between those that there are."""
@@ -251,35 +254,56 @@ class Histories(RuleBasedStateMachine):
         self.n_ids += n
         return episode_rows(sorted(ids), self.n_ids)
 
+    @property
+    def newest(self) -> int:
+        return max(self.model)
+
     @rule(n=st.integers(0, 6), names=st.sets(st.sampled_from(["bindings", "concepts", "report", "cycle"])))
     def commit(self, n: int, names: set[str]) -> None:
-        before, number = self.model[-1], len(self.model) + 1
+        before, number = self.model[self.newest], self.newest + 1
         tables = {name: version_tables(number)[name] for name in names}
         added = {"episodes": self.some_episodes(n), "journal": journal_rows(number, list(range(n)))}
         assert commit_version(self.store, tables, added=added, expected_version=number - 1) == number
         grown = {name: pa.concat_tables([before[name], added[name]]) for name in added}
         grown["episodes"] = grown["episodes"].sort_by("episode_id")
-        self.model.append(before | tables | grown)
+        self.model[number] = before | tables | grown
 
     @rule()
     def replace_all(self) -> None:
-        self.model.append(version_tables(len(self.model) + 1) | {"episodes": self.some_episodes(3)})
-        assert commit_version(self.store, self.model[-1]) == len(self.model)
+        number = self.newest + 1
+        self.model[number] = version_tables(number) | {"episodes": self.some_episodes(3)}
+        self.slots[f"slot {number}"] = number
+        assert commit_version(self.store, self.model[number], slot=f"slot {number}") == number
 
     @rule(data=st.data())
     def undo(self, data: st.DataObject) -> None:
-        version = data.draw(st.integers(1, len(self.model)))
-        assert restore_version(self.store, version) == len(self.model) + 1
-        self.model.append(self.model[version - 1])
-        assert digest(self.store, len(self.model)) == digest(self.store, version)
+        version, number = data.draw(st.sampled_from(sorted(self.model))), self.newest + 1
+        assert restore_version(self.store, version) == number
+        self.model[number] = self.model[version]
+        assert digest(self.store, number) == digest(self.store, version)
+
+    @rule(keep=st.integers(1, 8))
+    def remove(self, keep: int) -> None:
+        gone = sorted(self.model)[:-keep]
+        assert remove_versions(self.store, keep) == gone
+        for version in gone:
+            del self.model[version]
+
+    @rule(data=st.data())
+    def repeat(self, data: st.DataObject) -> None:
+        slot = data.draw(st.sampled_from(sorted(self.slots)))
+        with pytest.raises(CommitConflictError, match=f"already, as version {self.slots[slot]}"):
+            commit_version(self.store, {}, slot=slot)
 
     @invariant()
     def is_as_the_model(self) -> None:
         if hasattr(self, "model"):
             n_parts = len(ConceptStore.open(self.store).manifest.parts("episodes"))
-            assert n_parts <= math.log2(self.model[-1]["episodes"].num_rows) + 1
-            for version, tables in enumerate(self.model, 1):
+            assert n_parts <= math.log2(self.model[self.newest]["episodes"].num_rows) + 1
+            assert ConceptStore.open(self.store).history()["version"].to_pylist() == sorted(self.model)
+            for version, tables in self.model.items():
                 require_equal(ConceptStore.open(self.store, version=version), tables)
+            assert all(find_slot(self.store, slot) == version for slot, version in self.slots.items())
 
     def teardown(self) -> None:
         if hasattr(self, "scratch"):
