@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import cluster_engine as ce
 from cluster_engine.cli import main
 from cluster_engine.data.reading import read_episodes
+from cluster_engine.deduplication import find_duplicates
 from cluster_engine.errors import InputError, VectorError
 
 if TYPE_CHECKING:
@@ -198,6 +199,6 @@ def test_the_command_tells_people_and_refuses(episodes: Path, capsys: pytest.Cap
 
 def test_the_figures_of_the_page() -> None:
     episodes, _ = read_episodes("demo/episodes.parquet")
-    found = ce.deduplicate(episodes.vectors, 0.05)
+    found = find_duplicates(episodes, 0.05, "longest")
     stands_for_others = np.bincount(found.representatives, minlength=len(episodes)) > 1
     assert (len(episodes) - len(found.kept), np.count_nonzero(stands_for_others)) == (440, 198)

@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score, v_measure_score
 from trees import grow
@@ -34,6 +34,7 @@ def test_points_in_no_group_are_alone() -> None:
     assert agreement(np.array([0, 0, -1, -1, -1]), truth) == agreement(np.array([0, 0, 1, 2, 3]), truth)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32), st.integers(3, 24), st.integers(2, 4), st.booleans())
 def test_the_best_cuts_are_the_best_of_all(seed: int, n: int, n_groups: int, is_chain: bool) -> None:
     tree = grow(seed, n, n - 1, 9, 0.0, is_chain=is_chain)
