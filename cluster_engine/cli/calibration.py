@@ -100,7 +100,7 @@ def _from_files(inputs: list[str], columns: ColumnNames, n_rows: int) -> _Sample
 
 
 def _from_store(uri: str, n_rows: int) -> _Sample:
-    table = ConceptStore.open(uri).episodes()
+    table = ConceptStore.open(uri).episodes(["episode_id", "time", "vector"])
     chosen = table.take(choose_rows(table["episode_id"].combine_chunks(), n_rows))
     return _Sample(as_matrix(chosen["vector"]), chosen["time"].combine_chunks(), table.num_rows)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path  # Typer reads the annotations
-from typing import Annotated
+from typing import Annotated, cast, get_args
 
 import numpy as np
 import typer
 
 from cluster_engine import terminal
 from cluster_engine.cli.app import Json, app, make_console, print_json
-from cluster_engine.data.adapters import ExportFormat  # noqa: TC001  # as above
+from cluster_engine.data.adapters import ExportFormat
 from cluster_engine.data.quarantine import Quarantine  # noqa: TC001  # as above
 from cluster_engine.data.reading import read_episodes
 from cluster_engine.data.schema import ColumnNames
@@ -23,6 +23,8 @@ from cluster_engine.errors import ConfigError
 from cluster_engine.progress import Phase
 
 _NO_EMBEDDER = "none"
+_FORMATS: tuple[str, ...] = get_args(ExportFormat)
+_PREFERENCES: tuple[str, ...] = get_args(Preference)
 _Refused = Annotated[Path | None, typer.Option("--quarantine", help="Write the refused rows here.", metavar="FILE")]
 
 
@@ -36,7 +38,7 @@ def embed(
     embedder: Annotated[
         str, typer.Option(help="A name, module:attribute, or none to take the vectors of an export.")
     ] = DEFAULT,
-    input_format: Annotated[ExportFormat, typer.Option(help="What the input is.")] = "files",
+    input_format: Annotated[str, typer.Option(help="What the input is.", metavar="|".join(_FORMATS))] = "files",
     quarantine: _Refused = None,
     id_column: Annotated[str, typer.Option(help="Column of ids.")] = "id",
     time_column: Annotated[str, typer.Option(help="Column of times.")] = "time",
@@ -46,9 +48,10 @@ def embed(
 ) -> None:
     """Turn texts into episodes by a local embedding model; nothing is downloaded."""
     columns = ColumnNames(id=id_column, time=time_column, importance=importance_column, text=text_column)
+    wanted = cast("ExportFormat", _one_of(_FORMATS, input_format, "--input-format"))
     model = None if embedder == _NO_EMBEDDER else load_embedder(embedder)
     with terminal.shown_progress(sys.stderr) as progress:
-        written = embed_files(inputs, model, output, input_format=input_format, columns=columns, progress=progress)
+        written = embed_files(inputs, model, output, input_format=wanted, columns=columns, progress=progress)
     _write_refused(written.quarantine, quarantine)
     facts = {
         "output": str(output),
@@ -72,7 +75,9 @@ def deduplicate_episodes(
     ],
     output: Annotated[Path, typer.Option(help="Parquet file of groups to write.", metavar="FILE")],
     eps: Annotated[float, typer.Option(help="Cosine distance up to which two episodes say the same.")] = 0.05,
-    keep: Annotated[Preference, typer.Option(help="Which episode to keep of those that say the same.")] = "first",
+    keep: Annotated[
+        str, typer.Option(help="Which episode to keep of those that say the same.", metavar="|".join(_PREFERENCES))
+    ] = "first",
     write_kept: Annotated[
         Path | None, typer.Option(help="Write the episodes to keep here, as Parquet.", metavar="FILE")
     ] = None,
@@ -85,6 +90,7 @@ def deduplicate_episodes(
     as_json: Json = False,
 ) -> None:
     """Group near-duplicates and say which one to keep of each group; the input stays as it is."""
+    preference = cast("Preference", _one_of(_PREFERENCES, keep, "--keep"))
     if not 0 <= eps < 1:
         raise ConfigError(f"--eps must be at least 0 and below 1, got {eps!r}")
     columns = ColumnNames(
@@ -93,7 +99,7 @@ def deduplicate_episodes(
     with terminal.shown_progress(sys.stderr) as progress:
         phase = Phase("read", 0, progress)
         episodes, refused = read_episodes(inputs, columns=columns, progress=phase.advance_to)
-        found = find_duplicates(episodes, eps, keep, progress=progress)
+        found = find_duplicates(episodes, eps, preference, progress=progress)
     write_table(group_table(episodes, found), output)
     if write_kept is not None:
         write_episodes(episodes.take(found.kept), write_kept)
@@ -118,6 +124,12 @@ def deduplicate_episodes(
         markup=False,
     )
     console.print(_refused(refused), end="", style="yellow")
+
+
+def _one_of(allowed: tuple[str, ...], value: str, option: str) -> str:
+    if value not in allowed:
+        raise ConfigError(f"{option} must be one of {', '.join(allowed)}, got {value!r}")
+    return value
 
 
 def _write_refused(quarantine: Quarantine, path: Path | None) -> None:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from store_tables import version_tables
 
 from cluster_engine.cli import main
 from cluster_engine.data.reading import read_episodes, sample_episodes
@@ -22,6 +23,7 @@ from cluster_engine.linkage.calibration import QUANTILES, Gate, calibrate, longe
 from cluster_engine.linkage.criterion import Criterion
 from cluster_engine.linkage.gain import choose_cut, cross_similarities
 from cluster_engine.linkage.linkage import linkage
+from cluster_engine.store.commit import commit_version
 
 HOUR_US = 3_600_000_000
 
@@ -208,6 +210,23 @@ def test_the_command_answers_in_json(episodes: str, capsys: pytest.CaptureFixtur
     assert answer["thresholds"][-1]["longest_age_s"] is None  # of a cosine of -1: always
     assert any("nearly everything" in warning for warning in answer["warnings"])
     assert set(answer["quantiles"]) == {"1", "5", "10", "25", "50", "75", "90", "95", "99", "99.9", "99.99"}
+
+
+def test_a_store_is_measured_as_its_files_are(
+    tmp_path: Path, episodes: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pq.read_table(episodes).rename_columns(["episode_id", "vector", "time"])
+    flat = table["vector"].combine_chunks().flatten().cast(pa.float32())
+    vector = pa.FixedSizeListArray.from_arrays(flat, 64)
+    table = table.set_column(1, "vector", vector).sort_by("episode_id").combine_chunks()
+    commit_version(str(tmp_path / "store"), {**version_tables(), "episodes": table})
+    options = ["--sample", 120, "--half-life", 24, "--json"]
+    of_store, of_files = (
+        run(capsys, "--store", tmp_path / "store", *options),
+        run(capsys, "--input", episodes, *options),
+    )
+    assert of_store[0] == 0
+    assert of_store[:2] == of_files[:2]
 
 
 @pytest.mark.parametrize("options", [[], ["--gate", 1.5], ["--half-life", 0]])
