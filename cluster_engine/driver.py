@@ -33,9 +33,10 @@ from cluster_engine.shards.engine import PooledEngine
 from cluster_engine.shards.pool import ShardPool, connected
 from cluster_engine.similarity.capacity import count_threads
 from cluster_engine.steps import Steps
-from cluster_engine.store.catalog import current_version, find_slot
+from cluster_engine.store.catalog import current_version, find_slot, list_versions
 from cluster_engine.store.commit import check_writable, commit_version
 from cluster_engine.store.lease import hold_lease
+from cluster_engine.store.location import locate
 from cluster_engine.store.snapshot import ConceptStore
 from cluster_engine.store.work import Work
 
@@ -154,13 +155,15 @@ def _run_alone(batch: Batch, progress: Reporter | None, *, dry_run: bool) -> Bat
 def _repetition(batch: Batch) -> BatchReport | None:
     if batch.slot is None or (committed := find_slot(batch.store, batch.slot)) is None:
         return None
-    return repeated_report(ConceptStore.open(batch.store, version=committed))
+    versions = list_versions(locate(batch.store))
+    told = committed if committed in versions else versions[-1]  # its own may have been removed since
+    return replace(repeated_report(ConceptStore.open(batch.store, version=told)), version=committed, slot=batch.slot)
 
 
 def _run(batch: Batch, fence: Fence | None, progress: Reporter | None, *, dry_run: bool) -> BatchReport:
     base = current_version(batch.store)
     stored = None if base is None and batch.since is None else ConceptStore.open(batch.store, version=base)
-    work = None if dry_run else Work.open(batch.store, batch.key(stored))
+    work = None if dry_run else Work(batch.store, batch.key(stored))
     steps = Steps(work)
     reporter = progress if work is None else Published(work.publish_status, batch.slot, progress)
     known, quarantine = _known(batch, stored, steps, reporter)

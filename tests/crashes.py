@@ -155,6 +155,7 @@ class PowerLoss:
         self.paths[fd] = path
         if flags & os.O_CREAT:
             self.unsynced_files.add(path)
+            self.synced_bytes.pop(path, None)  # of one of that name that was removed
             self.unsynced_names.append((path, None, None))
 
     def _write(self, _: int, fd: int, *__: object) -> None:

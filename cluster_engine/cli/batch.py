@@ -22,8 +22,13 @@ from cluster_engine.store.catalog import current_version
 from cluster_engine.store.snapshot import ConceptStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime
+
+    from cluster_engine.batch import BatchReport
+    from cluster_engine.progress import Reporter
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Do all but the commit, and say what would change.")]
 
 _SUMMARY_CONCEPTS = 10
 _ENDINGS = {
@@ -47,9 +52,7 @@ def consolidate(
         str | None, typer.Option(help="Time of the cycle, ISO 8601; by default the slot's, or the newest episode's.")
     ] = None,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Cluster all episodes from scratch.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Do all but the commit, and say what would change.")
-    ] = False,
+    dry_run: DryRun = False,
     distance: Annotated[float | None, typer.Option(help="Cut the dendrogram at this distance.")] = None,
     groups: Annotated[int | None, typer.Option(help="Cut the dendrogram into so many groups.")] = None,
     min_episodes: Annotated[int | None, typer.Option(help="Episodes that a concept needs.")] = None,
@@ -76,27 +79,13 @@ def consolidate(
         "input.dimension": dimension,
     }
     settings = override_config(config, options)
-    before = current_version(store)
-    try:
-        with _terminable(), terminal.shown_progress(sys.stderr) as progress:
-            report = run_batch(
-                inputs,
-                store,
-                settings,
-                slot=slot,
-                as_of=_as_of(as_of),
-                rebuild=rebuild,
-                dry_run=dry_run,
-                progress=progress,
-            )
-    except (KeyboardInterrupt, SystemExit) as end:
-        if isinstance(end, SystemExit) and end.code != signal.SIGTERM:
-            raise
-        now = current_version(store)
-        state = "the store is as it was" if now == before else f"the store is at version {now}"
-        word, code = _ENDINGS[type(end)]
-        typer.echo(f"{word}: {state}", err=True)
-        raise typer.Exit(code) from None
+    time = None if as_of is None else parse_time(as_of, "--as-of")
+    report = run_told(
+        store,
+        lambda progress: run_batch(
+            inputs, store, settings, slot=slot, as_of=time, rebuild=rebuild, dry_run=dry_run, progress=progress
+        ),
+    )
     if as_json:
         print_json(asdict(report))
         return
@@ -108,13 +97,34 @@ def consolidate(
     console.print(terminal.concept_table(lookup.concept_records(committed, _SUMMARY_CONCEPTS)))
 
 
-def _as_of(text: str | None) -> datetime | None:
-    if text is None:
-        return None
+def parse_time(text: str, option: str) -> datetime:
+    """Return a time that an option gives.
+
+    Raises
+    ------
+    ConfigError
+        It is none, or has no zone.
+    """
     time = slot_time(text)
     if time is None:
-        raise ConfigError(f"--as-of {text}: not a time in ISO 8601 with a zone, such as 2026-11-22T02:00Z")
+        raise ConfigError(f"{option} {text}: not a time in ISO 8601 with a zone, such as 2026-11-22T02:00Z")
     return time
+
+
+def run_told(store: str, run: Callable[[Reporter], BatchReport]) -> BatchReport:
+    """Run a batch while its progress is shown; if it is interrupted, say what the store is, and exit."""
+    before = current_version(store)
+    try:
+        with _terminable(), terminal.shown_progress(sys.stderr) as progress:
+            return run(progress)
+    except (KeyboardInterrupt, SystemExit) as end:
+        if isinstance(end, SystemExit) and end.code != signal.SIGTERM:
+            raise
+        now = current_version(store)
+        state = "the store is as it was" if now == before else f"the store is at version {now}"
+        word, code = _ENDINGS[type(end)]
+        typer.echo(f"{word}: {state}", err=True)
+        raise typer.Exit(code) from None
 
 
 @contextmanager

@@ -6,6 +6,7 @@ Owns the conditions under which a version may be made. Refuses to know what the 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -14,6 +15,7 @@ from cluster_engine.store import files
 from cluster_engine.store.catalog import find_slot, newest_manifest, read_version
 from cluster_engine.store.checking import check_sizes
 from cluster_engine.store.composition import CreateFile, compose_version
+from cluster_engine.store.lease import Fence, require_newest
 from cluster_engine.store.location import Location, StoreUri, locate, store_errors
 from cluster_engine.store.lock import hold_lock, open_lock
 from cluster_engine.store.publication import (
@@ -45,6 +47,7 @@ def commit_version(
     added: Mapping[str, pa.Table] | None = None,
     slot: str | None = None,
     expected_version: int | None = None,
+    fence: Fence | None = None,
     lock_timeout_s: float = 10.0,
 ) -> int:
     """Commit the next version of the store, which is made if missing.
@@ -63,6 +66,8 @@ def commit_version(
         The batch that made them; at most one version of a store, of all that it ever had, has a given slot.
     expected_version
         The version that the tables were made from, 0 for a new store; None for whatever is current.
+    fence
+        Of the lease under which they were made (`hold_lease`); None without one.
     lock_timeout_s
         How long to wait for another local writer, in seconds.
 
@@ -75,6 +80,8 @@ def commit_version(
     ------
     ValueError
         If the tables are not those of a version, or do not fit those that are there.
+    FencedError
+        If another writer has taken the lease meanwhile.
     CommitConflictError
         If the current version is not ``expected_version``, the slot is committed already, or another writer is at work.
     StoreFormatError
@@ -93,8 +100,7 @@ def commit_version(
     return _commit(
         location,
         lambda before, create: compose_version(location, before, tables, rows, create),
-        slot,
-        expected_version,
+        _Conditions(slot, expected_version, fence),
         lock_timeout_s,
     )
 
@@ -105,6 +111,7 @@ def restore_version(
     *,
     slot: str | None = None,
     expected_version: int | None = None,
+    fence: Fence | None = None,
     lock_timeout_s: float = 10.0,
 ) -> int:
     """Commit a version that has exactly the files of an older one: what came between is undone. Copies nothing.
@@ -115,7 +122,7 @@ def restore_version(
         Where the store is.
     version
         The version to go back to. It stays, and so do those after it.
-    slot, expected_version, lock_timeout_s
+    slot, expected_version, fence, lock_timeout_s
         As for `commit_version`.
 
     Returns
@@ -138,7 +145,7 @@ def restore_version(
         check_sizes(location, entries)
         return entries
 
-    return _commit(location, compose, slot, expected_version, lock_timeout_s)
+    return _commit(location, compose, _Conditions(slot, expected_version, fence), lock_timeout_s)
 
 
 def check_writable(uri: StoreUri) -> None:
@@ -175,37 +182,43 @@ def _probe_remote(location: Location, path: str) -> None:
     location.filesystem.delete_file(path)
 
 
-def _commit(
-    location: Location,
-    compose: _Compose,
-    slot: str | None,
-    expected_version: int | None,
-    lock_timeout_s: float,
-) -> int:
+@dataclass(frozen=True, slots=True)
+class _Conditions:
+    """Under which a version may be made; see `commit_version`."""
+
+    slot: str | None
+    expected_version: int | None
+    fence: Fence | None
+
+
+def _commit(location: Location, compose: _Compose, conditions: _Conditions, lock_timeout_s: float) -> int:
     with store_errors(location, "write"):
         if not location.is_local:
-            planned = _plan(location, compose, slot, expected_version)
+            planned = _plan(location, compose, conditions)
             publish_remote(location, planned)
         else:
             root = Path(location.root)
             make_layout(root)
             with hold_lock(root / ".lock", lock_timeout_s):
-                planned = _plan(location, compose, slot, expected_version)
+                planned = _plan(location, compose, conditions)
                 remove_leftovers(location)
                 publish_local(location, planned)
-    logger.info("committed store=%s version=%d slot=%s", location.uri, planned.version, slot)
+    logger.info("committed store=%s version=%d slot=%s", location.uri, planned.version, planned.slot)
     return planned.version
 
 
-def _plan(location: Location, compose: _Compose, slot: str | None, expected_version: int | None) -> NextVersion:
+def _plan(location: Location, compose: _Compose, conditions: _Conditions) -> NextVersion:
     """Return the next version, or refuse it."""
+    if conditions.fence is not None:
+        require_newest(location, conditions.fence)
     newest = newest_manifest(location)
     current = 0 if newest is None else newest.version
-    if expected_version not in {None, current}:
+    if conditions.expected_version not in {None, current}:
         raise CommitConflictError(
-            f"the store {location.uri} is at version {current}, not {expected_version}: another writer was first; "
-            "nothing was changed, start again from the current version"
+            f"the store {location.uri} is at version {current}, not {conditions.expected_version}: another writer was "
+            "first; nothing was changed, start again from the current version"
         )
+    slot = conditions.slot
     if slot is not None and (taken := find_slot(location, slot)) is not None:
         raise CommitConflictError(f"the store {location.uri} has slot {slot!r} already, as version {taken}")
     return NextVersion(current + 1, slot, lambda create: compose(newest, create))

@@ -31,6 +31,7 @@ from cluster_engine.store.location import Location, StoreUri, locate, store_erro
 from cluster_engine.store.lock import hold_lock
 from cluster_engine.store.manifest import manifest_path
 from cluster_engine.store.publication import remove_leftovers
+from cluster_engine.store.segments import LOG_DIRECTORY, list_segments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +42,9 @@ _DIRECTORY = re.compile(r"([0-9]{8,})-[0-9a-f]+")
 
 
 def remove_versions(uri: StoreUri, keep: int, *, lock_timeout_s: float = 10.0) -> list[int]:
-    """Remove all versions but the newest; their numbers and slots are not used again.
+    """Remove all versions but the newest, and those that the log of a binding service follows.
+
+    Numbers and slots of those that are removed are not used again.
 
     Parameters
     ----------
@@ -78,15 +81,24 @@ def remove_versions(uri: StoreUri, keep: int, *, lock_timeout_s: float = 10.0) -
         return []
     with store_errors(location, "remove versions of"):
         if not location.is_local:
-            removed = _remove_remote(location, list_versions(location)[:-keep])
+            removed = list_versions(location)[:-keep]
+            _remove_remote(location, removed)
         else:
             with hold_lock(Path(location.root) / ".lock", lock_timeout_s):
-                removed = _remove_local(location, list_versions(location)[:-keep])
+                followed = _followed(Path(location.root, LOG_DIRECTORY))
+                removed = [version for version in list_versions(location)[:-keep] if version not in followed]
+                _remove_local(location, removed)
     logger.info("removed versions store=%s versions=%s", location.uri, removed)
     return removed
 
 
-def _remove_local(location: Location, versions: Sequence[int]) -> list[int]:
+def _followed(log: Path) -> set[int]:
+    """Return the versions without which a log cannot be read."""
+    segments = list_segments(log) if log.is_dir() else []
+    return {segment.follows.version for segment in segments if segment.follows is not None}
+
+
+def _remove_local(location: Location, versions: Sequence[int]) -> None:
     """Remove versions, under the lock."""
     root = Path(location.root)
     if versions:
@@ -95,10 +107,9 @@ def _remove_local(location: Location, versions: Sequence[int]) -> list[int]:
             files.remove_file(root / manifest_path(version))
         files.sync_directory(root / "manifests")
     remove_leftovers(location)
-    return list(versions)
 
 
-def _remove_remote(location: Location, versions: Sequence[int]) -> list[int]:
+def _remove_remote(location: Location, versions: Sequence[int]) -> None:
     if versions:
         removed = _removed(location, versions)
         with location.filesystem.open_output_stream(f"{location.root}/{REMOVED}") as stream:
@@ -111,7 +122,6 @@ def _remove_remote(location: Location, versions: Sequence[int]) -> list[int]:
         match = _DIRECTORY.fullmatch(name)
         if match is not None and int(match[1]) <= newest:  # a writer that may yet publish has a later number
             _remove_unnamed(location, f"versions/{name}", named)
-    return list(versions)
 
 
 def _remove_unnamed(location: Location, directory: str, named: set[str]) -> None:

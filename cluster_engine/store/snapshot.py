@@ -214,6 +214,10 @@ class ConceptStore:
         """
         return self.index.explain(vector, concept_id, k, where=where, mask=mask, exact=exact)
 
+    def paths(self, name: str) -> list[str]:
+        """Return where the Parquet files of the table ``name`` are in the store's filesystem, for other readers."""
+        return [f"{self._location.root}/{part.path}" for part in self.manifest.parts(name)]
+
     def history(self) -> pa.Table:
         """Return the versions of the store as it is now, one row each, ascending.
 

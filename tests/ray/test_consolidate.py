@@ -18,7 +18,7 @@ from scipy.spatial.distance import pdist
 
 import cluster_engine as ce
 import native_simd
-from cluster_engine.config import Config, CutConfig, LeaseConfig, PoolConfig
+from cluster_engine.config import Config, CutConfig, PoolConfig
 from cluster_engine.errors import CapacityError, InputError
 
 if TYPE_CHECKING:
@@ -236,12 +236,14 @@ def test_search_finds_a_concept_by_its_member(local_ray: None, episodes: Path, t
 CHILD = textwrap.dedent("""
     import os, signal, sys
     import cluster_engine as ce
+    from cluster_engine.config import Config, LeaseConfig
 
     def report(progress):
         if progress.phase == sys.argv[3] and progress.done:
             os.kill(os.getpid(), getattr(signal, sys.argv[4]))
 
-    ce.consolidate(sys.argv[1], sys.argv[2], progress=report)
+    brief = Config(lease=LeaseConfig(ttl_s=3.0))
+    ce.consolidate(sys.argv[1], sys.argv[2], brief, progress=report)
 """)
 
 
@@ -280,6 +282,6 @@ def test_a_driver_that_dies_leaves_the_store_as_it_was_and_the_next_goes_on(
     survivor = ce.ConceptStore.open(store)
     survivor.verify()
     assert (survivor.version, survivor.manifest.content_sha256) == (1, digests[0])
-    after = ce.consolidate(episodes, store, Config(lease=LeaseConfig(ttl_s=60, wait_s=90)))
+    after = ce.consolidate(episodes, store)
     assert (after.version, after.content_sha256) == (2, digests[1])
     assert after.resumed == resumed

@@ -21,7 +21,7 @@ from crashes import PowerLoss, StrikingOs, fail_at, in_child, kill_at
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from store_tables import AS_OF
+from store_tables import AS_OF, version_tables
 
 from cluster_engine.errors import CommitConflictError, StoreCorruptError, StoreError
 from cluster_engine.shards.checkpoint import commit_checkpoint, plan_checkpoint
@@ -32,6 +32,8 @@ from cluster_engine.shards.names import number_episodes
 from cluster_engine.shards.shard import BindingShard
 from cluster_engine.shards.slots import owners, slots_of
 from cluster_engine.store import files
+from cluster_engine.store.commit import commit_version
+from cluster_engine.store.retention import remove_versions
 from cluster_engine.store.snapshot import ConceptStore
 from cluster_engine.store.tables import TABLE_NAMES
 from native_simd import RowError
@@ -326,6 +328,18 @@ def test_a_log_that_another_writer_has_overtaken_is_refused_unless_it_is_empty(s
     with pytest.raises(CommitConflictError, match="at version 3, not 2"):
         checkpoint(store, [going_on])
     going_on.close()
+
+
+def test_the_version_that_a_log_follows_is_not_removed(store: Path) -> None:
+    shards = DurableShards(store, life=1)
+    shards.change(Mutation.of("bind", [3], [10], [0.75]), 1)
+    for number in (2, 3, 4):
+        commit_version(store, {"cycle": version_tables(number)["cycle"]})
+    assert remove_versions(store, 1) == [2, 3]
+    shards.close()
+    again = DurableShards(store, life=1)
+    assert (again.version, again.shard.episodes_of(3)[1].tolist()) == (1, [0.75])
+    again.close()
 
 
 def test_a_log_cut_below_what_was_promised_is_named(store: Path, shards: DurableShards) -> None:

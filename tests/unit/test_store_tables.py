@@ -6,6 +6,7 @@ import datetime as dt
 import hashlib
 import io
 import itertools
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -244,3 +245,18 @@ def test_duckdb_and_polars_compute_with_vectors(store: Path) -> None:
     assert squares == pytest.approx(norms, rel=1e-12)
     vectors = pl.read_parquet(path)["vector"].to_numpy()
     assert (vectors.astype(np.float64) ** 2).sum(axis=1) == pytest.approx(norms, rel=1e-12)
+
+
+def test_duckdb_reads_a_table_in_parts_that_older_versions_wrote(store: Path, tmp_path: Path) -> None:
+    shutil.copytree(store, tmp_path / "store")
+    first = ConceptStore.open(store).journal()
+    for _ in range(3):
+        commit_version(tmp_path / "store", {}, added={"journal": first.slice(0, 1)})
+    opened = ConceptStore.open(tmp_path / "store")
+    paths = opened.paths("journal")
+    assert len(paths) == 2
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        read = connection.sql(f"SELECT * FROM read_parquet({paths})").to_arrow_table()  # noqa: S608 - paths of ours
+    assert read.to_pylist() == opened.journal().to_pylist() == [*first.to_pylist(), *first.to_pylist()[:1] * 3]
+    assert opened.paths("cycle") == [f"{tmp_path}/store/versions/00000001/cycle.parquet"]
