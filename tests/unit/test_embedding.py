@@ -277,6 +277,14 @@ def test_a_name_that_is_none_is_refused(plug_in: ModuleType, name: str, message:
         load_embedder(name)
 
 
+@pytest.mark.parametrize("missing", ["onnxruntime", "tokenizers"])
+def test_without_the_extra_a_user_is_told_which_it_is(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    monkeypatch.delitem(sys.modules, "cluster_engine.embedding.onnx", raising=False)
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(ConfigError, match=rf"{missing}.*pip install 'cluster-engine\[text\]'"):
+        load_embedder()
+
+
 def test_the_model_that_the_extra_installs() -> None:
     minilm = load_embedder()
     assert minilm.dimension == 384
