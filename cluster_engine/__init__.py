@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from cluster_engine.linkage.approximate import ApproximateLinkage, approximate_linkage
+from cluster_engine.linkage.deduplication import Deduplication, deduplicate
 from cluster_engine.linkage.linkage import linkage
 from cluster_engine.linkage.plan import Plan, plan
 
@@ -37,10 +38,12 @@ __all__ = [
     "ConceptClustering",
     "ConceptStore",
     "Condition",
+    "Deduplication",
     "Dendrogram",
     "Plan",
     "approximate_linkage",
     "consolidate",
+    "deduplicate",
     "distributed_linkage",
     "linkage",
     "plan",

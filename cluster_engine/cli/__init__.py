@@ -14,10 +14,12 @@ import typer
 
 from cluster_engine.cli import (  # noqa: F401  # adds their commands
     batch,
+    calibration,
     changes,
     jobs,
     monitoring,
     operation,
+    preparation,
     reading,
     schedule,
     versions,

@@ -69,7 +69,7 @@ class EpisodeAssembly:
         self._by_length: dict[int, _Rows] = {}
         self._quarantines: list[Quarantine] = []
 
-    def add(self, columns: dict[str, pa.Array[Any]], file: int, first_row: int) -> None:
+    def add(self, columns: dict[str, pa.Array[Any]], file: int, row_numbers: npt.NDArray[np.int64]) -> None:
         """Check a batch of rows, keep the good ones and quarantine the others.
 
         Parameters
@@ -78,12 +78,12 @@ class EpisodeAssembly:
             By role, as `check_rows` takes them.
         file : int
             Position of their file in `files`.
-        first_row : int
-            Row number, in the file, of the first row.
+        row_numbers : numpy.ndarray
+            int64, of each row in the file.
         """
         checked = check_rows(columns, self._schema.field("id").type, self._dimension)
         n_rows = checked.scalars.num_rows
-        places = [np.full(n_rows, file), first_row + np.arange(n_rows)]
+        places = [np.full(n_rows, file), row_numbers]
         arrays = [*checked.scalars.columns, *(pa.array(place) for place in places)]
         scalars = pa.RecordBatch.from_arrays(arrays, schema=self._schema)
         for fault in checked.faults:

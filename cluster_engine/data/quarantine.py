@@ -27,6 +27,8 @@ class Reason(str, Enum):
     """The id is null."""
     ID_OUT_OF_RANGE = "id_out_of_range"
     """An unsigned id beyond the range of int64."""
+    NO_TEXT = "no_text"
+    """The text, which was to be embedded, is null, empty or white space."""
     NULL_VECTOR = "null_vector"
     """The vector is null."""
     NULL_ELEMENT = "null_element"

@@ -112,6 +112,20 @@ def check_ids(column: pa.Array[Any], id_type: pa.DataType) -> tuple[pa.Array[Any
     return ids.cast(id_type), faults
 
 
+def check_texts(column: pa.Array[Any]) -> tuple[pa.Array[Any], list[Fault]]:
+    """Convert texts that are to be embedded to large_string.
+
+    Returns
+    -------
+    texts : pyarrow.Array
+    faults : list of Fault
+        Null, empty and blank texts.
+    """
+    texts = _decoded(column).cast(pa.large_string())
+    has_words = pc.match_substring_regex(texts, r"\S").fill_null(False)  # noqa: FBT003 the fill value
+    return texts, [_fault(Reason.NO_TEXT, pc.invert(has_words), "there is no text to embed")]
+
+
 def check_importances(column: pa.Array[Any]) -> tuple[npt.NDArray[np.float32], list[Fault]]:
     """Convert importances to float32; null means not given, so 1.0.
 
