@@ -39,7 +39,7 @@ DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 ADDRESS_VARIABLE = "RAY_API_SERVER_ADDRESS"
 _OVERRIDES = (ADDRESS_VARIABLE, "RAY_ADDRESS")  # Ray's client prefers them to the address that it is given
 _TOKEN_PATH = "RAY_AUTH_TOKEN_PATH"  # noqa: S105  # a variable's name
-_CONNECT_S = 4.0  # promised: an error within 5 s
+_CONNECT_S = 3.0  # promised: an error within 5 s, of which the start of Python takes one or two
 _ANSWER_S = 60.0  # the cluster answers only when the head's agent has taken the job
 _POLL_S = 1.0
 _LOST_S = 60.0  # chosen, not measured: how long a head may be away while a job is waited for
@@ -132,7 +132,7 @@ class Jobs:
         Raises
         ------
         ClusterConnectionError
-            Nobody answers there within 4 s, or it is no dashboard of Ray, or it refuses this client's token.
+            Nobody answers there within 3 s, or it is no dashboard of Ray, or it refuses this client's token.
         """
         chosen = (address or os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS).rstrip("/")
         shown = _without_password(chosen)

@@ -200,7 +200,7 @@ class TestAddresses:
 
     def test_somebody_who_never_answers(self) -> None:
         with listener() as (address, _):
-            assert "read timeout=4.0" in refusal(address)
+            assert "read timeout=3.0" in refusal(address)
 
     @pytest.mark.parametrize(
         ("status", "body"), [(404, b""), (500, b"oops"), (200, b"<html>"), (200, b"{}"), (200, b'"x"'), (200, b"[]")]
