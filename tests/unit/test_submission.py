@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import secrets
@@ -11,7 +12,7 @@ import sys
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from hypothesis import given
@@ -23,7 +24,7 @@ from cluster_engine.errors import ClusterConnectionError, ConfigError
 from cluster_engine.submission import Jobs, _describe, check_store, submission_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
 CONNECT = "import sys; from cluster_engine.cli import main; main(['--debug', 'jobs', '--address', sys.argv[1]])"
@@ -183,6 +184,31 @@ class TestWaiting:
             jobs = Jobs.connect(address)
             with pytest.raises(ClusterConnectionError, match="knows job 'a' no more"):
                 jobs.wait("a", lambda _: None)
+
+
+class SilentClient:
+    """Ray's client on a connection that has died without a word: one line of logs, and never an end."""
+
+    def __init__(self, *statuses: JobStatus) -> None:
+        self.statuses = list(statuses)
+        self.asked = 0
+
+    def get_job_info(self, _: str) -> JobDetails:
+        self.asked += 1
+        return details(self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0], driver_exit_code=3)
+
+    async def tail_job_logs(self, _: str) -> AsyncIterator[str]:
+        yield "one line\n"
+        await asyncio.Event().wait()
+
+
+def test_logs_that_fall_silent_are_not_waited_for_after_the_job_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submission, "_SILENT_S", 0.02)
+    client = SilentClient(JobStatus.PENDING, JobStatus.RUNNING, JobStatus.RUNNING, JobStatus.FAILED)
+    written: list[str] = []
+    job = Jobs("http://head:8265", cast("Any", client)).wait("a", written.append)
+    assert (job.exit_code, written) == (3, ["one line\n"])
+    assert client.asked == 5  # once at first, while it was silent, and at the end
 
 
 class TestAddresses:
