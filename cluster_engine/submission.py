@@ -39,9 +39,10 @@ DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 ADDRESS_VARIABLE = "RAY_API_SERVER_ADDRESS"
 _OVERRIDES = (ADDRESS_VARIABLE, "RAY_ADDRESS")  # Ray's client prefers them to the address that it is given
 _TOKEN_PATH = "RAY_AUTH_TOKEN_PATH"  # noqa: S105  # a variable's name
-_CONNECT_S = 4.0  # promised: an error within 5 s
+_CONNECT_S = 3.0  # promised: an error within 5 s, of which the start of Python takes one or two
 _ANSWER_S = 60.0  # the cluster answers only when the head's agent has taken the job
 _POLL_S = 1.0
+_SILENT_S = 30.0  # chosen, not measured: a batch tells its progress every five
 _LOST_S = 60.0  # chosen, not measured: how long a head may be away while a job is waited for
 _TAKEN = "already exists"
 _UNKNOWN = "does not exist"
@@ -103,6 +104,17 @@ def check_store(store: str) -> None:
         )
 
 
+def check_working_dir(path: str | None) -> None:
+    """Refuse a local working directory that is none.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if path is not None and "://" not in path and not Path(path).is_dir():
+        raise ConfigError(f"--working-dir {path}: there is no such directory")
+
+
 class _Client(JobSubmissionClient):
     """Ray's client, which by itself would wait for an answer for ever."""
 
@@ -132,7 +144,7 @@ class Jobs:
         Raises
         ------
         ClusterConnectionError
-            Nobody answers there within 4 s, or it is no dashboard of Ray, or it refuses this client's token.
+            Nobody answers there within 3 s, or it is no dashboard of Ray, or it refuses this client's token.
         """
         chosen = (address or os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS).rstrip("/")
         shown = _without_password(chosen)
@@ -227,7 +239,7 @@ class Jobs:
         self.find(job_id)
         try:
             asyncio.run(self._follow(job_id, write))
-        except (OSError, RuntimeError, asyncio.TimeoutError, aiohttp.ClientError) as error:
+        except (OSError, RuntimeError, asyncio.TimeoutError, aiohttp.ClientError, ClusterConnectionError) as error:
             _LOG.warning("the logs of job id=%s broke off: %s", job_id, type(error).__name__)
         seen = time.monotonic()
         while True:
@@ -245,8 +257,19 @@ class Jobs:
             time.sleep(_POLL_S)
 
     async def _follow(self, job_id: str, write: Callable[[str], object]) -> None:
-        async for lines in self._client.tail_job_logs(job_id):
-            write(lines)
+        """Hand on logs until they end; a stream that is silent may be a dead one, so the job is asked for too."""
+        logs = self._client.tail_job_logs(job_id)
+        coming = asyncio.ensure_future(anext(logs, None))
+        while True:
+            await asyncio.wait({coming}, timeout=_SILENT_S)
+            if coming.done():
+                lines = coming.result()
+                if lines is None:
+                    return
+                write(lines)
+                coming = asyncio.ensure_future(anext(logs, None))
+            elif (job := self._find(job_id)) is None or job.exit_code is not None:
+                return
 
     def stop(self, job_id: str) -> Job:
         """Ask a job to end, wait until it has, and return it. One that has ended already stays as it is."""

@@ -11,7 +11,7 @@ import typer
 from cluster_engine import terminal
 from cluster_engine.cli.app import Json, app, make_console, parse_options, print_json, terminable
 from cluster_engine.exit_codes import ExitCode
-from cluster_engine.submission import ADDRESS_VARIABLE, DEFAULT_ADDRESS, Job, Jobs, check_store
+from cluster_engine.submission import ADDRESS_VARIABLE, DEFAULT_ADDRESS, Job, Jobs, check_store, check_working_dir
 
 Address = Annotated[
     str | None,
@@ -49,6 +49,7 @@ def submit(
     """Submit a batch to a cluster, once for each slot of a store."""
     values = parse_options("consolidate", options)
     check_store(values["store"])
+    check_working_dir(working_dir)
     jobs = Jobs.connect(address)
     command = [python, "-m", "jobs.consolidate", *options]
     job_id = jobs.submit(command, values["store"], values["slot"], working_dir)

@@ -23,7 +23,7 @@ from cluster_engine.scheduling.process import BatchProcess, stopped_by_signals
 from cluster_engine.scheduling.retries import Retries
 from cluster_engine.scheduling.scheduler import Scheduler, SystemClock
 from cluster_engine.scheduling.slots import slot_name
-from cluster_engine.submission import check_store
+from cluster_engine.submission import check_store, check_working_dir
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -89,6 +89,7 @@ def schedule(
         raise ConfigError("--once with --catch-up none would never run anything: what is due then was always missed")
     batch = [*(word for path in inputs for word in ("--input", path)), "--store", store, *(options or [])]
     _check_batch(batch, store, on_cluster=address is not None)
+    check_working_dir(working_dir)
     if dry_run is not None:
         _print_slots(timetable, policy, StoreHistory(store), dry_run, as_json=as_json)
         return

@@ -367,6 +367,10 @@ class TestErrors:
                 assert issubclass(kind, EXPECTED_ERRORS)
                 assert 2 <= exit_code_of(kind("text")) <= 7
 
+    def test_a_lease_that_another_run_holds_is_told_from_a_store_that_cannot_be_written(self) -> None:
+        assert exit_code_of(errors.LeaseHeldError("text")) == 7
+        assert exit_code_of(errors.CommitConflictError("text")) == exit_code_of(errors.StoreError("text")) == 5
+
     def test_an_error_is_one_line_and_its_traceback_a_question_of_debug(self, tmp_path: Path) -> None:
         def stderr(*options: str) -> str:
             command = [sys.executable, "-m", "cluster_engine.cli", *options, "show", "--store", str(tmp_path)]

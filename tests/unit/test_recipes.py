@@ -248,6 +248,24 @@ def test_a_python_recipe_runs_a_command_that_there_is_with_the_slot_of_its_tick(
     assert moment.strftime(layout) == slot_name(moment)
 
 
+@pytest.mark.parametrize("document", ["scheduling.md", "cli.md"])
+def test_the_commands_of_a_document_are_ones_that_there_are(document: str) -> None:
+    text = (RECIPES.parents[1] / "docs" / document).read_text(encoding="utf-8")
+    commands = [
+        shlex.split(line) for line in re.findall(r"^cluster-engine (\w+ .*)$", text, re.MULTILINE) if "|" not in line
+    ]
+    jobs = [words for words in commands if words[0] in {"schedule", "submit", "status", "logs", "stop", "jobs"}]
+    assert len(jobs) >= 2
+    for command, *words in jobs:
+        values = parse_options(command, words)
+        if command == "submit":
+            parse_options("consolidate", values["options"])
+        elif command == "schedule":
+            parse_schedule(values["cron"], values["time_zone"])
+            inputs = [word for path in values["inputs"] for word in ("--input", path)]
+            parse_options("consolidate", [*inputs, "--store", values["store"], *(values["options"] or [])])
+
+
 def test_every_recipe_is_tested() -> None:
     text = Path(__file__).read_text(encoding="utf-8")
     assert all(path.name in text for path in RECIPES.iterdir())

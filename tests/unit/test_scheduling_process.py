@@ -156,7 +156,7 @@ class TestCommand:
         ]
 
     def test_on_a_cluster_it_is_submitted_and_waited_for(self, fake: FakePython, tmp_path: Path) -> None:
-        options = ("--address", "http://head:8265", "--working-dir", "w", "--python", "/p")
+        options = ("--address", "http://head:8265", "--working-dir", tmp_path, "--python", "/p")
         assert self.schedule(tmp_path, "--once", *options, "--", "--groups", "3") == 0
         (args,) = fake.calls()
         assert args[:6] == ["-m", "cluster_engine.cli", "--verbose", "submit", "--wait", "--json"]
@@ -164,7 +164,7 @@ class TestCommand:
         assert dict(zip(own[::2], own[1::2], strict=True)) == {
             "--address": "http://head:8265",
             "--python": "/p",
-            "--working-dir": "w",
+            "--working-dir": str(tmp_path),
         }
         assert batch[-4:] == ["--groups", "3", "--slot", latest_night()]
 
@@ -192,6 +192,7 @@ class TestCommand:
             ["--retries", "-1"],
             ["--once", "--catch-up", "none"],
             ["--dry-run", "0"],
+            ["--working-dir", "/no/such/directory"],
             ["--bogus"],
             ["--", "--bogus"],
             ["--", "--slot", "mine"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import secrets
@@ -11,7 +12,7 @@ import sys
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from hypothesis import given
@@ -23,7 +24,7 @@ from cluster_engine.errors import ClusterConnectionError, ConfigError
 from cluster_engine.submission import Jobs, _describe, check_store, submission_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
 CONNECT = "import sys; from cluster_engine.cli import main; main(['--debug', 'jobs', '--address', sys.argv[1]])"
@@ -185,6 +186,31 @@ class TestWaiting:
                 jobs.wait("a", lambda _: None)
 
 
+class SilentClient:
+    """Ray's client on a connection that has died without a word: one line of logs, and never an end."""
+
+    def __init__(self, *statuses: JobStatus) -> None:
+        self.statuses = list(statuses)
+        self.asked = 0
+
+    def get_job_info(self, _: str) -> JobDetails:
+        self.asked += 1
+        return details(self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0], driver_exit_code=3)
+
+    async def tail_job_logs(self, _: str) -> AsyncIterator[str]:
+        yield "one line\n"
+        await asyncio.Event().wait()
+
+
+def test_logs_that_fall_silent_are_not_waited_for_after_the_job_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submission, "_SILENT_S", 0.02)
+    client = SilentClient(JobStatus.PENDING, JobStatus.RUNNING, JobStatus.RUNNING, JobStatus.FAILED)
+    written: list[str] = []
+    job = Jobs("http://head:8265", cast("Any", client)).wait("a", written.append)
+    assert (job.exit_code, written) == (3, ["one line\n"])
+    assert client.asked == 5  # once at first, while it was silent, and at the end
+
+
 class TestAddresses:
     @pytest.mark.parametrize(
         "address", ["127.0.0.1:6379", "auto", "ray://head:10001", "http://", "file:///etc", "head:8265", "anyscale://x"]
@@ -200,7 +226,7 @@ class TestAddresses:
 
     def test_somebody_who_never_answers(self) -> None:
         with listener() as (address, _):
-            assert "read timeout=4.0" in refusal(address)
+            assert "read timeout=3.0" in refusal(address)
 
     @pytest.mark.parametrize(
         ("status", "body"), [(404, b""), (500, b"oops"), (200, b"<html>"), (200, b"{}"), (200, b'"x"'), (200, b"[]")]
