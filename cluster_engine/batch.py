@@ -14,7 +14,7 @@ import pyarrow as pa
 
 import native_simd
 from cluster_engine.concepts.journal import CHANGE_KINDS
-from cluster_engine.data.files import find_files, fingerprint
+from cluster_engine.data.files import EXTENSIONS, find_files, fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cluster_engine.concepts.known import Known
     from cluster_engine.config import Config
     from cluster_engine.cycle import CycleResult, Moment
-    from cluster_engine.data.files import EpisodeInput
+    from cluster_engine.data.files import EpisodeFile, EpisodeInput
     from cluster_engine.data.quarantine import Quarantine
     from cluster_engine.shards.actor import ActorReport
     from cluster_engine.store.snapshot import ConceptStore
@@ -61,11 +61,15 @@ class Batch:
         """Return a name that is the same for the same batch on the same version, while no input file is written to."""
         facts = {
             "base": None if base is None else [base.version, base.manifest.content_sha256],
-            "input": fingerprint(find_files(self.input)) if self.since is None else str(self.since),
+            "input": str(self.since) if self.since is not None else fingerprint(self._files()),
             "settings": self.settings.model_dump(mode="json", exclude=_WHERE_ONLY),
             "batch": [self.slot, str(self.as_of), self.is_rebuild, installed_version("cluster-engine")],
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+    def _files(self) -> list[EpisodeFile]:
+        any_extension = ("",)
+        return find_files(self.input, extensions=any_extension if self.settings.input.has_texts else EXTENSIONS)
 
     def as_of_us(self, known: Known) -> int:
         """Return the time of the cycle: as given, the slot's, or the newest episode's; never before the last cycle's.

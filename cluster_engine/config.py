@@ -26,6 +26,7 @@ from pydantic import (
 from cluster_engine.concepts.fading import Fading, FadingLaw
 from cluster_engine.concepts.population import PPM
 from cluster_engine.concepts.rules import PromotionRule, ReplayRule, RetirementRule
+from cluster_engine.data.adapters import ExportFormat  # noqa: TC001  # pydantic reads the annotations
 from cluster_engine.data.schema import ColumnNames
 from cluster_engine.errors import ConfigError
 
@@ -35,7 +36,7 @@ class _Section(BaseModel):
 
 
 class InputConfig(_Section):
-    """Names of the input's columns, and the dimension if it is to be enforced."""
+    """What the input is: names of its columns, the dimension if it is to be enforced, or texts and what embeds them."""
 
     id: str = "id"
     vector: str = "vector"
@@ -44,11 +45,18 @@ class InputConfig(_Section):
     evergreen: str = "evergreen"
     text: str = "text"
     dimension: PositiveInt | None = None
+    embedder: str | None = None
+    format: ExportFormat = "files"
 
     @property
     def columns(self) -> ColumnNames:
         """The names alone."""
-        return ColumnNames(**self.model_dump(exclude={"dimension"}))
+        return ColumnNames(**self.model_dump(exclude={"dimension", "embedder", "format"}))
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether the input is read as texts, or as an export of another program, rather than as vectors."""
+        return self.embedder is not None or self.format != "files"
 
 
 class CutConfig(_Section):

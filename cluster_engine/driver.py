@@ -24,6 +24,8 @@ from cluster_engine.cycle import Moment, is_due, run_cycle
 from cluster_engine.data.merging import leave_out_stored
 from cluster_engine.data.quarantine import Quarantine, join_quarantines
 from cluster_engine.data.reading import read_episodes
+from cluster_engine.embedding.embedder import load_embedder
+from cluster_engine.embedding.files import read_texts
 from cluster_engine.errors import InputError
 from cluster_engine.progress import Phase, Published, Reporter, timed
 from cluster_engine.shards.engine import PooledEngine
@@ -65,7 +67,7 @@ def consolidate(
     ----------
     input : path, directory, glob, URI, or a sequence of those
         Parquet or Arrow files of episodes; see :func:`cluster_engine.data.reading.read_episodes`. Episodes that the
-        store has already are passed over.
+        store has already are passed over. Texts, or an export of another program, where `config.input` says so.
     store : path or URI
         The concept store; made if missing.
     config : Config or path to YAML, optional
@@ -233,10 +235,17 @@ def _read(
     """Return the episodes that the store does not have, and the rows refused."""
 
     def read() -> dict[str, pa.Table]:
-        names, phase = batch.settings.input, Phase("read", 0, progress)
-        new, quarantine = read_episodes(
-            batch.input, columns=names.columns, dimension=names.dimension, progress=phase.advance_to
-        )
+        told = batch.settings.input
+        if told.has_texts:
+            embedder = None if told.embedder is None else load_embedder(told.embedder)
+            new, quarantine = read_texts(
+                batch.input, embedder, input_format=told.format, columns=told.columns, progress=progress
+            )
+        else:
+            phase = Phase("read", 0, progress)
+            new, quarantine = read_episodes(
+                batch.input, columns=told.columns, dimension=told.dimension, progress=phase.advance_to
+            )
         if stored is not None:
             new, conflicts = leave_out_stored(_stored_twins(stored, new), new)
             quarantine = join_quarantines([quarantine, conflicts])

@@ -14,7 +14,9 @@ from cluster_engine import lookup, terminal
 from cluster_engine.batch import slot_time
 from cluster_engine.cli.app import Json, Store, app, make_console, print_json, terminable
 from cluster_engine.config import Config, load_config, parse_config
+from cluster_engine.data.adapters import FORMATS
 from cluster_engine.driver import consolidate as run_batch
+from cluster_engine.embedding.embedder import DEFAULT
 from cluster_engine.errors import ConfigError
 from cluster_engine.exit_codes import ExitCode
 from cluster_engine.planning import plan_batch
@@ -63,6 +65,11 @@ def consolidate(
     evergreen_column: Annotated[str | None, typer.Option(help="Column of booleans: never to fade.")] = None,
     text_column: Annotated[str | None, typer.Option(help="Column of texts.")] = None,
     dimension: Annotated[int | None, typer.Option(help="Dimension that vectors must have.")] = None,
+    text: Annotated[bool, typer.Option("--text", help="The input is texts, to be embedded by a local model.")] = False,
+    embedder: Annotated[str | None, typer.Option(help="Which model: a name, or module:attribute.")] = None,
+    input_format: Annotated[
+        str | None, typer.Option(help="The input is an export of another program.", metavar="|".join(FORMATS))
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Fold episodes into the concepts of a store, on a local Ray unless RAY_ADDRESS is set."""
@@ -77,6 +84,8 @@ def consolidate(
         "input.evergreen": evergreen_column,
         "input.text": text_column,
         "input.dimension": dimension,
+        "input.embedder": DEFAULT if text and embedder is None else embedder,
+        "input.format": input_format,
     }
     settings = override_config(config, options)
     time = None if as_of is None else parse_time(as_of, "--as-of")

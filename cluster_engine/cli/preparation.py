@@ -11,7 +11,7 @@ import typer
 
 from cluster_engine import terminal
 from cluster_engine.cli.app import Json, app, make_console, print_json
-from cluster_engine.data.adapters import ExportFormat
+from cluster_engine.data.adapters import FORMATS, ExportFormat
 from cluster_engine.data.quarantine import Quarantine  # noqa: TC001  # as above
 from cluster_engine.data.reading import read_episodes
 from cluster_engine.data.schema import ColumnNames
@@ -23,7 +23,6 @@ from cluster_engine.errors import ConfigError
 from cluster_engine.progress import Phase
 
 _NO_EMBEDDER = "none"
-_FORMATS: tuple[str, ...] = get_args(ExportFormat)
 _PREFERENCES: tuple[str, ...] = get_args(Preference)
 _Refused = Annotated[Path | None, typer.Option("--quarantine", help="Write the refused rows here.", metavar="FILE")]
 
@@ -38,7 +37,7 @@ def embed(
     embedder: Annotated[
         str, typer.Option(help="A name, module:attribute, or none to take the vectors of an export.")
     ] = DEFAULT,
-    input_format: Annotated[str, typer.Option(help="What the input is.", metavar="|".join(_FORMATS))] = "files",
+    input_format: Annotated[str, typer.Option(help="What the input is.", metavar="|".join(FORMATS))] = "files",
     quarantine: _Refused = None,
     id_column: Annotated[str, typer.Option(help="Column of ids.")] = "id",
     time_column: Annotated[str, typer.Option(help="Column of times.")] = "time",
@@ -48,7 +47,7 @@ def embed(
 ) -> None:
     """Turn texts into episodes by a local embedding model; nothing is downloaded."""
     columns = ColumnNames(id=id_column, time=time_column, importance=importance_column, text=text_column)
-    wanted = cast("ExportFormat", _one_of(_FORMATS, input_format, "--input-format"))
+    wanted = cast("ExportFormat", _one_of(FORMATS, input_format, "--input-format"))
     model = None if embedder == _NO_EMBEDDER else load_embedder(embedder)
     with terminal.shown_progress(sys.stderr) as progress:
         written = embed_files(inputs, model, output, input_format=wanted, columns=columns, progress=progress)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 import pytest
+from store_tables import version_tables
 
 from cluster_engine.cli import main
 from cluster_engine.scheduling import process
@@ -21,7 +21,6 @@ from cluster_engine.scheduling.history import StoreHistory
 from cluster_engine.scheduling.process import BatchProcess, Stop, stopped_by_signals
 from cluster_engine.scheduling.slots import slot_name
 from cluster_engine.store.commit import commit_version
-from cluster_engine.store.tables import TABLE_NAMES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,10 +29,7 @@ SAYS_READY = "import os, signal, sys; {before}; os.close(os.open(sys.argv[1], os
 
 
 def commit(store: Path, slot: str | None) -> None:
-    tables = {name: pa.table({"x": [1]}) for name in TABLE_NAMES}
-    centroids = pa.array([[1.0, 2.0]], pa.list_(pa.float32(), 2))
-    tables["concepts"] = pa.table({"concept_id": [1], "centroid": centroids})
-    commit_version(store, tables, slot=slot)
+    commit_version(store, version_tables(), slot=slot)
 
 
 class TestChild:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from cluster_engine.data.adapters.graphrag import read_entities, read_text_units
 from cluster_engine.data.adapters.langmem import read_langmem
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 ExportFormat: TypeAlias = Literal["files", "graphrag", "graphrag-entities", "mem0", "langmem"]
 """What an input is; "files" is no export but files with columns of their own names."""
+FORMATS: tuple[str, ...] = get_args(ExportFormat)
 
 EXPORTS: dict[ExportFormat, Callable[[EpisodeInput], list[Export]]] = {
     "graphrag": read_text_units,
