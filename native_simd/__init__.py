@@ -19,6 +19,7 @@ from native_simd.agglomeration import (  # after the path
 )
 from native_simd.binding_answers import UNITS, Activations, BindingLists, ConceptStates, IndexStatistics, Spread
 from native_simd.binding_index import BindingIndex, ChangeKind
+from native_simd.binding_tiers import ConceptLines, IndexTiers, Tier
 from native_simd.bindings import FanLaw, decay, decay_half_life, fan_effect
 from native_simd.cells import Cells, divide, search_cells
 from native_simd.chain import ChainCounters, Method, NearestNeighbourChain
@@ -56,10 +57,12 @@ __all__ = [
     "ChainCounters",
     "ChangeKind",
     "ClusterPanels",
+    "ConceptLines",
     "ConceptStates",
     "Coordinates",
     "FanLaw",
     "IndexStatistics",
+    "IndexTiers",
     "IsaUnavailableError",
     "Method",
     "Metric",
@@ -76,6 +79,7 @@ __all__ = [
     "Spread",
     "SpreadLaw",
     "Temporal",
+    "Tier",
     "active_isa",
     "available_isas",
     "batch_similarity",

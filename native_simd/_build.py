@@ -40,6 +40,7 @@ SOURCES = (
     "bindings_index_slab.c",
     "bindings_index_spread.c",
     "bindings_index_tables.c",
+    "bindings_index_tiers.c",
     "bindings_index_ties.c",
     "bindings_index_upkeep.c",
     "ids.c",

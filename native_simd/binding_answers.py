@@ -61,13 +61,22 @@ class IndexStatistics:
 
     Attributes
     ----------
-    n_bindings, n_concepts : int
+    n_bindings : int
+        Those that are here.
+    n_concepts : int
+        Also those whose bindings are outside.
     n_bytes : int
         Memory allocated, the scratch memory of the last batch included.
     largest_fan_out : int
     n_operations : int
         Operations remembered.
+    n_unkept : int
+        Bindings here that are kept nowhere else, as they are now.
+    n_concepts_outside, n_bindings_outside : int
+    n_line_bytes : int
+        Of the lines of concepts, and of what finds them.
     bindings_by_shard : tuple of int
+        Those that are here.
     """
 
     n_bindings: int
@@ -75,6 +84,10 @@ class IndexStatistics:
     n_bytes: int
     largest_fan_out: int
     n_operations: int
+    n_unkept: int
+    n_concepts_outside: int
+    n_bindings_outside: int
+    n_line_bytes: int
     bindings_by_shard: tuple[int, ...]
 
 

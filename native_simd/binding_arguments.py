@@ -22,6 +22,9 @@ _INT64 = np.iinfo(np.int64)
 
 def is_applied(status: int, bad_row: Any = None, *columns: Int64Array) -> bool:  # noqa: ANN401 - a cffi pointer
     """Return whether a mutation was applied now; raise what refused it, naming the ids of its row."""
+    if status == lib.NS_E_OUTSIDE:
+        row = int(bad_row[0])
+        raise RowError(row, f"the bindings of concept {columns[0][row]} are outside: admit them")
     if status in (lib.NS_E_TWICE, lib.NS_E_UNKNOWN):
         row = int(bad_row[0])
         ids = [int(column[row]) for column in columns]

@@ -6,6 +6,7 @@ an id stands for and when anything should decay.
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
@@ -14,6 +15,7 @@ from native_simd.arguments import require_integer, require_real, require_threads
 from native_simd.arrays import check_status, require_contiguous
 from native_simd.binding_answers import BindingLists, ConceptStates, IndexStatistics, Spread
 from native_simd.binding_arguments import is_applied, require_column, require_int64
+from native_simd.binding_tiers import IndexTiers
 from native_simd.index_memory import IndexMemory
 from native_simd.isa import active_code, ffi, lib
 from native_simd.packing import RowError
@@ -58,6 +60,8 @@ class BindingIndex:
     n_shards : int
     memory : IndexMemory
         Where the arrays lie.
+    tiers : IndexTiers
+        Which concepts have their bindings elsewhere.
 
     Notes
     -----
@@ -78,6 +82,7 @@ class BindingIndex:
         self._handle = ffi.gc(handle, lib.ns_index_destroy)
         self.n_shards = count
         self.memory = IndexMemory(self._handle)
+        self.tiers = IndexTiers(self._handle)
 
     def bind(
         self,
@@ -406,9 +411,9 @@ class BindingIndex:
         values = ffi.new("int64_t[]", lib.NS_N_INDEX_STATISTICS)
         by_shard = ffi.new("int64_t[]", self.n_shards)
         lib.ns_index_statistics(self._handle, values, by_shard)
-        n_bindings, n_concepts, n_bytes, largest, n_operations = (int(value) for value in values)
-        counts = tuple(int(count) for count in by_shard)
-        return IndexStatistics(n_bindings, n_concepts, n_bytes, largest, n_operations, counts)
+        names = (field.name for field in fields(IndexStatistics) if field.name != "bindings_by_shard")
+        found = dict(zip(names, (int(value) for value in values), strict=True))
+        return IndexStatistics(**found, bindings_by_shard=tuple(int(count) for count in by_shard))
 
     def check(self) -> None:
         """Verify that both directions agree, fan-outs are counts, and strengths are in [0, 1]; O(n).

@@ -17,7 +17,9 @@ from native_simd.arrays import (
     empty_aligned,
     first_row,
     kind_of,
+    require_apart,
     require_contiguous,
+    require_output,
     require_vectors,
     row_stride,
 )
@@ -120,7 +122,14 @@ class Cells:
         return sum(getattr(self, part.name).nbytes for part in fields(self) if part.init)
 
 
-def divide(vectors: Float32Array, cell_of: Int64Array, centres: Float32Array, *, threads: int = 1) -> Cells:
+def divide(
+    vectors: Float32Array,
+    cell_of: Int64Array,
+    centres: Float32Array,
+    *,
+    rows: Float32Array | None = None,
+    threads: int = 1,
+) -> Cells:
     """Return vectors by cell.
 
     Parameters
@@ -130,6 +139,8 @@ def divide(vectors: Float32Array, cell_of: Int64Array, centres: Float32Array, *,
         The cell of each, from 0 to c - 1. Within a cell they stay in order.
     centres : ndarray of float32, shape (c, d)
         Of each cell: cells are compared in the order of the cosines of their centres with a query.
+    rows : ndarray of float32, shape (n, d), optional
+        Where the unit vectors are written, contiguous: a memory-mapped file, say. Default, new memory.
     threads : int
         At least 1.
 
@@ -163,11 +174,20 @@ def divide(vectors: Float32Array, cell_of: Int64Array, centres: Float32Array, *,
     firsts = LANES * starts[:-1] - (np.cumsum(counts) - counts)  # what a cell's positions are ahead of its ranks
     order = np.argsort(cells, kind="stable")
     numbers[np.arange(len(x)) + firsts[cells[order]]] = order
-    rows = _unit_rows(x)
+    centre_units = _unit_rows(middles)
+    if rows is None:
+        units = _unit_rows(x)
+    else:
+        norms(x, unit=True)  # raises before anything is written
+        units = require_output(rows, (len(x), x.shape[1]), "rows")
+        if not units.flags.c_contiguous:
+            raise ValueError("rows must be contiguous: pass an array of its own")
+        require_apart(units, "rows", {"vectors": x, "centres": middles, "cell_of": cells})
+        _unit_rows(x, units)
     ranks = np.full(_in_panels(len(middles)), -1, np.int64)
     ranks[: len(middles)] = np.arange(len(middles))
-    centre_digits, centre_scales, _ = _rounded(_unit_rows(middles), ranks, threads)
-    return Cells(rows, numbers, starts, *_rounded(rows, numbers, threads), centre_digits, centre_scales)
+    centre_digits, centre_scales, _ = _rounded(centre_units, ranks, threads)
+    return Cells(units, numbers, starts, *_rounded(units, numbers, threads), centre_digits, centre_scales)
 
 
 def search_cells(
@@ -251,9 +271,9 @@ def _in_panels(n: int) -> int:
     return -(-n // LANES) * LANES
 
 
-def _unit_rows(x: Float32Array) -> Float32Array:
-    units = empty_aligned(x.shape, np.float32)
+def _unit_rows(x: Float32Array, out: Float32Array | None = None) -> Float32Array:
     n, d = x.shape
+    units = empty_aligned((n, d), np.float32) if out is None else out
     status = lib.ns_unit_rows(first_row(x), n, d, row_stride(x), ffi.from_buffer("float[]", units))
     if status == lib.NS_E_ROW:
         norms(x, unit=True)

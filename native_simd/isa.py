@@ -16,7 +16,7 @@ except ModuleNotFoundError as missing:
 
 __all__ = ["IsaUnavailableError", "active_code", "active_isa", "available_isas", "ffi", "lib"]
 
-_ABI = 13
+_ABI = 14
 if _ABI != lib.NS_ABI:
     raise ImportError(f"native_simd needs version {_ABI} of its compiled extension, found {lib.NS_ABI}: reinstall")
 

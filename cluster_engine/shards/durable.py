@@ -22,6 +22,8 @@ import pyarrow as pa
 
 import native_simd
 from cluster_engine.errors import StoreError
+from cluster_engine.shards.forgetting import count_strong, weak_bindings
+from cluster_engine.shards.mapped import write_mapped
 from cluster_engine.shards.mutation import Mutation
 from cluster_engine.shards.names import names_to_columns
 from cluster_engine.shards.placement import UNPLACED
@@ -71,9 +73,14 @@ class DurableShards:
         Of a call.
     plan : MemoryPlan
         Where the memory of the bindings goes.
+    memory_limit_bytes : int, optional
+        What bindings and centroids may take in memory; the rest lies on disk, in files without names beside the log
+        (:class:`~cluster_engine.shards.tiered_index.TieredIndex`). Default, no limit.
 
     Raises
     ------
+    CapacityError
+        The memory limit is below what must be in memory.
     CommitConflictError
         Another process serves these shards, or the log follows another version than the newest.
     StoreCorruptError
@@ -96,6 +103,7 @@ class DurableShards:
         n_shards: int = 16,
         threads: int = 1,
         plan: MemoryPlan = UNPLACED,
+        memory_limit_bytes: int | None = None,
     ) -> None:
         self._location = locate(uri)
         self._actor = actor
@@ -112,7 +120,7 @@ class DurableShards:
                 self._directory,
                 slots,
                 (life, actor),
-                ShardSettings(n_shards=n_shards, threads=threads, plan=plan),
+                ShardSettings(n_shards, threads, plan, memory_limit_bytes),
             )
             for leftover in self._directory.glob(f".pending-*-{actor:04d}-*"):
                 files.remove_file(leftover)
@@ -204,18 +212,11 @@ class DurableShards:
 
     def weak_bindings(self, below: float) -> Columns:
         """Return (concept ids, episodes, strengths) of the bindings weaker than ``below``."""
-        concepts, episodes, strengths = self.shard.bindings()
-        weak = strengths < np.float32(below)
-        return concepts[weak], episodes[weak], strengths[weak]
+        return weak_bindings(self.shard.blocks(), below)
 
     def count_strong(self, episodes: NDArray[np.int64], below: float) -> NDArray[np.int64]:
         """Return how many bindings of each episode are not weaker than ``below``; episodes ascend."""
-        _, bound, strengths = self.shard.bindings()
-        strong = bound[strengths >= np.float32(below)]
-        at = np.searchsorted(episodes, strong)
-        known = at < len(episodes)
-        known[known] = episodes[at[known]] == strong[known]
-        return np.bincount(at[known], minlength=len(episodes)).astype(np.int64)
+        return count_strong(self.shard.blocks(), episodes, below)
 
     def has_applied(self, op_id: int) -> bool:
         """Return whether an operation of this id has changed anything here."""
@@ -253,9 +254,10 @@ class DurableShards:
             concept_id, episode_id, strength; by concept, then number of the episode.
         """
         with self._writing:
-            bindings = self.shard.bindings()
+            with store_errors(self._location, "write the bindings of"):
+                table = self._capture()
             self._rotate(committed)
-        return self._table(bindings)
+        return table
 
     def release(self, committed: Committed) -> None:
         """Remove what the log has of before a version, now that it is published."""
@@ -284,6 +286,7 @@ class DurableShards:
                 "log_bytes": self._log.n_bytes,
                 "n_syncs": self._log.n_syncs,
                 "sync_s": self._log.sync_s,
+                "tiers": self.shard.tier_statistics(),
             }
 
     def _slots_left(self, mutation: Mutation, op_id: int) -> int:
@@ -366,11 +369,21 @@ class DurableShards:
         segment = Segment(path, place, self._state.slots, follows, before)
         return create_log(path, [segment.header(), *(self._state.records() if follows else [])])
 
-    def _table(self, bindings: Columns) -> pa.Table:
-        concepts, episodes, strengths = bindings
+    def _capture(self) -> pa.Table:
+        """Return all bindings: in a file where memory has a limit, in memory otherwise."""
+        types = {"concept_id": pa.int64(), "episode_id": self._state.episode_type, "strength": pa.float32()}
+        schema = pa.schema(types)
+        batches = (self._batch(block, schema) for block in self.shard.blocks())
+        if not self.shard.has_limit:
+            return pa.Table.from_batches(batches, schema)
+        if self._state.names is not None:
+            self._state.names.keep()
+        return write_mapped(self._directory, schema, batches)
+
+    def _batch(self, block: Columns, schema: pa.Schema) -> pa.RecordBatch:
+        concepts, episodes, strengths = block
         ids = pa.array(episodes if self._state.names is None else self._state.names.of(episodes))
-        columns = {"concept_id": concepts, "episode_id": ids.cast(self._state.episode_type), "strength": strengths}
-        return pa.table(columns)
+        return pa.record_batch([concepts, ids.cast(schema.field("episode_id").type), strengths], schema=schema)
 
 
 def log_directory(location: Location) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     Ranked = tuple[NDArray[np.int64], NDArray[np.float32]]
 
 
+NOTHING: Columns = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
+"""No bindings."""
+
+
 def join_columns(parts: Sequence[Columns]) -> Columns:
     """Return (concepts, episodes, strengths) of all parts, one after the other."""
     concepts, episodes, strengths = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -29,6 +33,12 @@ def merge_bindings(parts: Sequence[Columns]) -> Columns:
     concepts, episodes, strengths = join_columns(parts)
     order = np.lexsort((episodes, concepts))
     return concepts[order], episodes[order], strengths[order]
+
+
+def take_rows(columns: Columns, rows: NDArray[Any] | slice) -> Columns:
+    """Return some bindings, by number or mask."""
+    concepts, episodes, strengths = columns
+    return concepts[rows], episodes[rows], strengths[rows]
 
 
 def merge_ranked(parts: Sequence[Ranked]) -> Ranked:
@@ -44,32 +54,3 @@ def merge_neighbours(parts: Sequence[Neighbours], k: int) -> Neighbours:
     similarities = np.concatenate([part.similarities for part in parts], axis=1)
     order = np.lexsort((ids, -similarities), axis=1)[:, :k]
     return Neighbours(np.take_along_axis(ids, order, axis=1), np.take_along_axis(similarities, order, axis=1))
-
-
-def choose_forgotten(
-    concepts: NDArray[np.int64],
-    episodes: NDArray[np.int64],
-    strengths: NDArray[np.float32],
-    n_strong: NDArray[np.int64],
-    keep: int,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return which weak bindings go, so that each episode keeps its `keep` strongest bindings.
-
-    Parameters
-    ----------
-    concepts, episodes, strengths : ndarray, shape (m,)
-        All weak bindings.
-    n_strong : ndarray of int64
-        Bindings that are not weak, of each episode in `episodes`, ascending.
-    keep : int
-
-    Returns
-    -------
-    (ndarray of int64, ndarray of int64)
-        Concepts and episodes of the bindings that go. Of equally strong ones, those of smaller concept ids stay.
-    """
-    order = np.lexsort((concepts, -strengths, episodes))
-    _, starts, counts = np.unique(episodes[order], return_index=True, return_counts=True)
-    ranks = np.arange(len(order)) - np.repeat(starts, counts) + np.repeat(n_strong, counts)
-    gone = order[ranks >= keep]
-    return concepts[gone], episodes[gone]

@@ -126,15 +126,7 @@ class Mutation:
 
     def apply_within(self, shard: BindingShard, slots: int, op_id: int) -> None:
         """Change the bindings of these slots alone; of a mutation of all concepts."""
-        concepts, episodes, strengths = shard.bindings()
-        rows = np.flatnonzero(are_in(slots_of(concepts), slots))
-        half_lives = self.arguments["dt_s"] / self.arguments["half_life_s"]
-        factor = np.ones(1, np.float32)
-        if half_lives > 0 and (half_life := 1 / half_lives) > 0:  # as the native index has it
-            native_simd.decay_half_life(factor, np.zeros(1, np.int64), now=1, half_life=half_life)
-        elif half_lives > 0:
-            factor[0] = 0
-        shard.set_strengths(concepts[rows], episodes[rows], strengths[rows] * factor, op_id=op_id)
+        shard.decay_slots(slots, **self.arguments, op_id=op_id)
 
     def _require_arguments(self) -> None:
         half_life_s = self.arguments.get("half_life_s", 1.0)

@@ -6,6 +6,7 @@ Owns the strings of the episodes that are bound here. Refuses to know what is bo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,10 +14,12 @@ import pyarrow as pa
 
 import native_simd
 from cluster_engine.concepts.identity import name_after
+from cluster_engine.shards.kept_names import KeptNames
 from cluster_engine.shards.shard import require_ids
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -61,20 +64,44 @@ class NamedSpread:
 class EpisodeNames:
     """The strings of numbered episodes.
 
+    Parameters
+    ----------
+    directory : path, optional
+        Those that are loaded lie there, in a file without a name, and only what comes after is in memory. Default, all
+        are in memory.
+
     Notes
     -----
     Of two strings with one number, for which the chance is m^2 / 2^64 with m episodes, the second is refused.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, directory: Path | None = None) -> None:
+        self._directory = directory
+        self._kept: KeptNames | None = None
         self._names: dict[int, str] = {}
 
-    def load(self, names: Iterable[str]) -> NDArray[np.int64]:
-        """Add strings, and return their numbers."""
-        given = list(names)
-        numbers = number_episodes(given, is_string_ids=True)
-        self.add(self.unknown(numbers, given))
-        return numbers
+    def load(self, batches: Iterable[list[str]]) -> None:
+        """Add the strings of a version, which may repeat."""
+        numbered = ((number_episodes(names, is_string_ids=True), names) for names in batches)
+        if self._directory is not None:
+            self._kept = KeptNames(self._directory, numbered)
+            return
+        for numbers, names in numbered:
+            self.add(self.unknown(numbers, names))
+
+    def keep(self) -> None:
+        """Write those in memory to disk, too, if there is a directory for them; no other call may add any meanwhile.
+
+        Raises
+        ------
+        OSError
+            The disk is full; nothing was changed.
+        """
+        if self._kept is not None and self._directory is not None and self._names:
+            numbers = np.fromiter(self._names, np.int64, len(self._names))
+            added = (numbers, list(self._names.values()))
+            self._kept = KeptNames(self._directory, chain(self._kept.batches(), [added]))
+            self._names = {}  # readers look here first, and then there
 
     def unknown(self, numbers: NDArray[np.int64], names: Iterable[str]) -> dict[int, str]:
         """Return those that are not here yet.
@@ -85,8 +112,8 @@ class EpisodeNames:
             A number is that of another string.
         """
         found: dict[int, str] = {}
-        for row, (number, name) in enumerate(zip(numbers.tolist(), names, strict=True)):
-            known = self._names.get(number) or found.get(number)
+        for row, (number, here, name) in enumerate(zip(numbers.tolist(), self._find(numbers), names, strict=True)):
+            known = here or found.get(number)
             if known is None:
                 found[number] = name
             elif known != name:
@@ -99,11 +126,21 @@ class EpisodeNames:
 
     def known(self, numbers: NDArray[np.int64]) -> dict[int, str]:
         """Return the strings of those numbers that are here."""
-        return {number: self._names[number] for number in numbers.tolist() if number in self._names}
+        found = zip(numbers.tolist(), self._find(numbers), strict=True)
+        return {number: name for number, name in found if name is not None}
 
     def of(self, numbers: NDArray[np.int64]) -> list[str]:
         """Return the strings of numbers that are here."""
-        return [self._names[number] for number in numbers.tolist()]
+        known = self.known(numbers)
+        return [known[number] for number in numbers.tolist()]
+
+    def _find(self, numbers: NDArray[np.int64]) -> list[str | None]:
+        found = [self._names.get(number) for number in numbers.tolist()]
+        missing = np.array([row for row, name in enumerate(found) if name is None], np.int64)
+        if self._kept is not None and len(missing):
+            for row, name in zip(missing.tolist(), self._kept.find(numbers[missing]), strict=True):
+                found[row] = name
+        return found
 
 
 def names_to_columns(names: Mapping[int, str]) -> dict[str, NDArray[Any]]:

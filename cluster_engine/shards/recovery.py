@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import native_simd
-from cluster_engine.errors import CommitConflictError, StoreError
+from cluster_engine.errors import CapacityError, CommitConflictError, StoreCorruptError, StoreError
 from cluster_engine.shards.mutation import KINDS, Mutation
-from cluster_engine.shards.names import EpisodeNames, is_string, names_from_columns
+from cluster_engine.shards.names import EpisodeNames, is_string, names_from_columns, number_episodes
 from cluster_engine.shards.operations import OperationMemory
 from cluster_engine.shards.shard import BindingShard
 from cluster_engine.shards.slots import are_in, slots_of
@@ -26,7 +26,7 @@ from cluster_engine.store.segments import HEADER, Committed, Segment, list_segme
 from cluster_engine.store.snapshot import ConceptStore
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -42,11 +42,24 @@ _FORGOTTEN_EVERY = 1 << 16  # 18 bytes an operation: about 1 MB
 
 @dataclass(frozen=True, slots=True)
 class ShardSettings:
-    """How a shard is made: logical shards, threads of a call, and where its memory goes."""
+    """How a shard is made.
+
+    Attributes
+    ----------
+    n_shards : int
+        Logical shards.
+    threads : int
+        Of a call.
+    plan : MemoryPlan
+        Where its memory goes.
+    memory_limit_bytes : int or None
+        Of bindings and centroids.
+    """
 
     n_shards: int
     threads: int
     plan: MemoryPlan
+    memory_limit_bytes: int | None
 
 
 @dataclass(slots=True)
@@ -93,7 +106,7 @@ class Recovered:
 
     def records(self) -> list[Record]:
         """Return what the log keeps of a state beside the bindings, which are in the store."""
-        concepts = np.unique(self.shard.bindings()[0])
+        concepts = self.shard.concept_ids()
         found = self.shard.states(concepts)
         columns = {name: getattr(found, name) for name in _STATE_COLUMNS}
         return [
@@ -167,25 +180,26 @@ def recover(
         The store or the log cannot be read.
     """
     try:
-        return _recover(location, list_segments(directory), slots, chain, settings)
+        return _recover(location, directory, slots, chain, settings)
     except FileNotFoundError:  # a version was published meanwhile, and what it does not need is gone
-        return _recover(location, list_segments(directory), slots, chain, settings)
+        return _recover(location, directory, slots, chain, settings)
 
 
 def _recover(
-    location: Location, segments: Sequence[Segment], slots: int, chain: tuple[int, int], settings: ShardSettings
+    location: Location, directory: Path, slots: int, chain: tuple[int, int], settings: ShardSettings
 ) -> tuple[Recovered, Segment | None]:
+    segments = list_segments(directory)
     last = next((segment for segment in reversed(segments) if segment.place.chain == chain), None)
     committed, planned = _choose_version(location, segments, slots)
     newest = _committed(location, list_versions(location)[-1])
     is_carried = committed != newest and last is None
     if is_carried and (n := sum(_count_mutations(segment, held) for segment, held in planned)):
         raise CommitConflictError(
-            f"the log {segments[0].path.parent} has {n} mutations that follow version {committed.version} of the "
+            f"the log {directory} has {n} mutations that follow version {committed.version} of the "
             f"store, and another writer has committed version {newest.version}; move the log away to start from that "
             "without them"
         )
-    recovered = _load(location, newest if is_carried else committed, slots, settings)
+    recovered = _load(location, newest if is_carried else committed, slots, settings, directory)
     recovered.is_carried = is_carried
     for segment, held in planned:
         _replay_segment(recovered, segment, held)
@@ -233,35 +247,65 @@ def _replay_segment(recovered: Recovered, segment: Segment, held: int) -> None:
         recovered.lengths[segment.path.name] = log.n_valid_bytes
 
 
-def _load(location: Location, committed: Committed, slots: int, settings: ShardSettings) -> Recovered:
-    """Return the state of a version."""
+def _load(location: Location, committed: Committed, slots: int, settings: ShardSettings, directory: Path) -> Recovered:
+    """Return the state of a version; what is beyond the memory limit, if there is one, lies in the directory."""
+    limit_bytes = settings.memory_limit_bytes
+    kept = directory if limit_bytes is not None else None
     store = ConceptStore.open(location, version=committed.version)
     concepts = store.concepts().select(["concept_id", "centroid"]).combine_chunks()
-    bindings = store.bindings().select(["concept_id", "episode_id", "strength"]).combine_chunks()
     dimension = cast("pa.FixedSizeListType[Any, Any]", concepts.schema.field("centroid").type).list_size
-    bound = np.asarray(bindings["concept_id"], np.int64)
-    chosen = np.flatnonzero(are_in(slots_of(bound), slots))
-    episodes = bindings["episode_id"].take(pa.array(chosen, pa.int64()))
-    names = EpisodeNames() if is_string(episodes.type) else None
-    numbers = np.asarray(episodes, np.int64) if names is None else names.load(map(str, episodes.to_pylist()))
-    strengths = np.asarray(bindings["strength"], np.float32)[chosen]
-    shard = BindingShard.load(
+    episode_type = store.binding_schema().field("episode_id").type
+    centroids, n_centroids = _load_centroids(concepts, slots, dimension, kept)
+    names = EpisodeNames(kept) if is_string(episode_type) else None
+    if names is not None:
+        names.load(list(map(str, episodes.to_pylist())) for _, episodes, _ in _bindings(store, slots))
+    shard = BindingShard(
         dimension,
-        bound[chosen],
-        numbers,
-        strengths,
-        n_shards=settings.n_shards,
+        settings.n_shards,
         threads=settings.threads,
         plan=settings.plan,
+        memory_limit_bytes=limit_bytes and _left(limit_bytes, centroids),
+        directory=kept,
     )
-    centroids, n_centroids = _load_centroids(concepts, slots, dimension)
-    return Recovered(slots, committed, False, shard, names, episodes.type, centroids, n_centroids)  # noqa: FBT003 - a field
+    numbered = (
+        (bound, number_episodes(episodes, is_string_ids=names is not None), strengths)
+        for bound, episodes, strengths in _bindings(store, slots)
+    )
+    try:
+        shard.fill(numbered)
+    except ValueError as error:
+        raise StoreCorruptError(f"version {committed.version} of {location.uri}: {error}") from error
+    return Recovered(slots, committed, False, shard, names, episode_type, centroids, n_centroids)  # noqa: FBT003 - a field
 
 
-def _load_centroids(concepts: pa.Table, slots: int, dimension: int) -> tuple[CentroidIndex | None, int]:
+def _bindings(
+    store: ConceptStore, slots: int
+) -> Iterator[tuple[NDArray[np.int64], pa.Array[Any], NDArray[np.float32]]]:
+    """Yield the bindings of concepts in some slots: concept ids, ids of episodes as the store has them, strengths."""
+    for batch in store.binding_batches(["concept_id", "episode_id", "strength"]):
+        concepts = np.asarray(batch["concept_id"], np.int64)
+        rows = np.flatnonzero(are_in(slots_of(concepts), slots))
+        yield (
+            concepts[rows],
+            batch["episode_id"].take(pa.array(rows, pa.int64())),
+            np.asarray(batch["strength"], np.float32)[rows],
+        )
+
+
+def _left(limit_bytes: int, centroids: CentroidIndex | None) -> int:
+    """Return what a memory limit leaves for bindings."""
+    n_bytes = centroids.n_bytes if centroids is not None else 0
+    if n_bytes >= limit_bytes:
+        raise CapacityError(f"the index of centroids takes {n_bytes} bytes, and the limit of memory is {limit_bytes}")
+    return limit_bytes - n_bytes
+
+
+def _load_centroids(
+    concepts: pa.Table, slots: int, dimension: int, directory: Path | None
+) -> tuple[CentroidIndex | None, int]:
     ids = np.asarray(concepts["concept_id"], np.int64)
     rows = np.flatnonzero(are_in(slots_of(ids), slots))
     if not len(rows):
         return None, 0
     vectors = np.asarray(pc.list_flatten(concepts["centroid"]), np.float32).reshape(-1, dimension)
-    return CentroidIndex(ids[rows], vectors[rows]), len(rows)
+    return CentroidIndex(ids[rows], vectors[rows], directory=directory), len(rows)

@@ -23,9 +23,10 @@ from cluster_engine.errors import ServiceError
 from cluster_engine.shards.affinity import NumaPolicy
 from cluster_engine.shards.checkpoint import commit_checkpoint, plan_checkpoint
 from cluster_engine.shards.durable import next_life
+from cluster_engine.shards.forgetting import choose_forgotten
 from cluster_engine.shards.index_actor import ServiceFacts
 from cluster_engine.shards.measured_actor import MeasuredIndexActor
-from cluster_engine.shards.merging import choose_forgotten, join_columns, merge_bindings, merge_neighbours, merge_ranked
+from cluster_engine.shards.merging import join_columns, merge_bindings, merge_neighbours, merge_ranked
 from cluster_engine.shards.mutation import Mutation
 from cluster_engine.shards.names import NamedActivations, NamedSpread, number_episodes
 from cluster_engine.shards.pool import place_actors, runtime_environment

@@ -1,22 +1,26 @@
 """One shard of the binding index: the bindings of the concepts hashed to it, in both directions.
 
-Plain Python over :class:`native_simd.BindingIndex`: it turns what callers have into arrays, and seconds into
-half-lives. It knows nothing of Ray, of other shards or of how its memory is placed.
+Plain Python over :class:`native_simd.BindingIndex`, or over the one that keeps within a memory limit: it turns what
+callers have into arrays, and seconds into half-lives. It knows nothing of Ray, of other shards or of how its memory is
+placed.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import native_simd
 from cluster_engine.shards.memory import PlacedMemory
+from cluster_engine.shards.merging import NOTHING, join_columns
 from cluster_engine.shards.placement import UNPLACED
 from cluster_engine.shards.spread import Cues, SpreadRule, cues_of
+from cluster_engine.shards.tiered_index import TieredIndex, decay_slots
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -58,11 +62,18 @@ class BindingShard:
     plan : MemoryPlan
         Nodes that its memory goes to (:func:`~cluster_engine.shards.placement.plan_memory`); by default where the
         threads that write it live.
+    memory_limit_bytes : int, optional
+        What the bindings may take in memory; those of concepts that are used little then lie on disk
+        (:class:`~cluster_engine.shards.tiered_index.TieredIndex`). No answer depends on it. Default, no limit.
+    directory : path, optional
+        Where they lie, in a file without a name; default, the system's for temporary files.
 
     Raises
     ------
     ValueError
         A parameter is out of range.
+    CapacityError
+        The limit is below what an empty shard takes.
     PlacementError
         The plan requires what the machine refuses.
 
@@ -74,16 +85,29 @@ class BindingShard:
     batch of m bindings costs O(m) expected, whatever is there (:class:`native_simd.BindingIndex`).
     """
 
-    def __init__(self, dimension: int, n_shards: int = 16, *, threads: int = 1, plan: MemoryPlan = UNPLACED) -> None:
+    def __init__(
+        self,
+        dimension: int,
+        n_shards: int = 16,
+        *,
+        threads: int = 1,
+        plan: MemoryPlan = UNPLACED,
+        memory_limit_bytes: int | None = None,
+        directory: Path | None = None,
+    ) -> None:
         if dimension < 1:
             raise ValueError(f"dimension must be at least 1, got {dimension}")
         self.dimension = dimension
         self._threads = threads
-        self._placed_index = native_simd.BindingIndex(n_shards)
+        self._placed_index: native_simd.BindingIndex | TieredIndex = (
+            native_simd.BindingIndex(n_shards)
+            if memory_limit_bytes is None
+            else TieredIndex(n_shards, memory_limit_bytes, directory)
+        )
         self._memory = PlacedMemory(self._placed_index.memory, plan)
 
     @property
-    def _index(self) -> native_simd.BindingIndex:
+    def _index(self) -> native_simd.BindingIndex | TieredIndex:
         """The index; adaptive memory follows its calls."""
         if self._memory.is_adaptive:
             self._memory.follow()
@@ -119,6 +143,25 @@ class BindingShard:
         shard.bind(concept_ids, episode_ids, strengths, op_id=0)
         shard.restore_operations(operations)
         return shard
+
+    def fill(self, blocks: Iterable[Columns]) -> None:
+        """Give a shard that has nothing the bindings of blocks, in order of concept; no operation counts as applied.
+
+        Raises
+        ------
+        ValueError
+            They are not in order, with a memory limit.
+        CapacityError
+            What is known of concepts takes more than the memory limit alone.
+        OSError
+            With a memory limit: the disk is full.
+        """
+        index = self._placed_index
+        if isinstance(index, TieredIndex):
+            index.fill(blocks)
+            return
+        index.bind(*join_columns([NOTHING, *blocks]), 0, threads=self._threads)
+        index.restore_operations(np.empty(0, np.int64))
 
     def __len__(self) -> int:
         return self.statistics().n_bindings
@@ -186,6 +229,13 @@ class BindingShard:
         if not 0 <= dt_s < np.inf:
             raise ValueError(f"dt_s must be at least 0 and finite, got {dt_s}")
         return self._index.decay(dt_s / half_life_s, op_id, threads=self._threads)
+
+    def decay_slots(self, slots: int, *, half_life_s: float, dt_s: float, op_id: int) -> bool:
+        """As :meth:`decay`, of the concepts in a set of slots (:mod:`cluster_engine.shards.slots`)."""
+        index, half_lives = self._index, dt_s / half_life_s
+        if isinstance(index, TieredIndex):
+            return index.decay(half_lives, op_id, slots=slots)
+        return decay_slots(index, half_lives, slots, op_id)
 
     def decay_concepts(self, concept_ids: ArrayLike, rates_per_s: ArrayLike, *, dt_s: float, op_id: int) -> bool:
         """Multiply the strengths of each concept by ``exp(-rate * dt_s)``; 0 is evergreen.
@@ -282,6 +332,18 @@ class BindingShard:
         """Return (concept ids, episode ids, strengths) of all bindings, by (concept, episode), of one moment."""
         return self._index.bindings(threads=self._threads)
 
+    def blocks(self) -> Iterator[Columns]:
+        """Yield what :meth:`bindings` returns in parts, with a memory limit; changes wait until the last was taken."""
+        index = self._index
+        if isinstance(index, TieredIndex):
+            yield from index.blocks()
+        else:
+            yield index.bindings(threads=self._threads)
+
+    def concept_ids(self) -> NDArray[np.int64]:
+        """Return all concepts, ascending."""
+        return np.sort(self._index.tiers.lines().ids)
+
     def operations(self) -> NDArray[np.int64]:
         """Return the ids of all operations that have been applied, ascending."""
         return self._index.operations()
@@ -306,6 +368,16 @@ class BindingShard:
     def statistics(self) -> native_simd.IndexStatistics:
         """Return counts and memory."""
         return self._index.statistics()
+
+    @property
+    def has_limit(self) -> bool:
+        """Whether some bindings may lie on disk."""
+        return isinstance(self._placed_index, TieredIndex)
+
+    def tier_statistics(self) -> dict[str, Any] | None:
+        """Return sizes of the tiers and how often they were asked (`TieredIndex.tier_statistics`); None without."""
+        index = self._index
+        return index.tier_statistics() if isinstance(index, TieredIndex) else None
 
     def memory_report(self) -> MemoryReport:
         """Read back from the kernel which nodes the memory lies on; O(pages)."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import operator
+import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from cluster_engine.search.plan import MEASURED_K, SearchPlan, choose
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -64,6 +66,9 @@ class CentroidIndex:
         n rows in the order of ``concept_ids``: what conditions may name.
     threads
         To build with, at least 1.
+    directory : path, optional
+        The float32 vectors, four fifths of the index, lie there, in a file without a name that is mapped into memory:
+        a search reads some rows of it. Default, in memory.
 
     Attributes
     ----------
@@ -80,6 +85,7 @@ class CentroidIndex:
         *,
         facts: pa.Table | None = None,
         threads: int = 1,
+        directory: Path | None = None,
     ) -> None:
         order = np.argsort(concept_ids)
         self.concept_ids = concept_ids[order]
@@ -88,13 +94,15 @@ class CentroidIndex:
         self._norms = native_simd.norms(vectors, unit=True, threads=threads)
         self.plan: SearchPlan
         self.plan, cells = choose(vectors, self._norms, threads)
-        self._cells = native_simd.divide(vectors, cells.cell_of, cells.centres, threads=threads)
+        rows = None if directory is None else _map_rows(directory, vectors.shape)
+        self._cells = native_simd.divide(vectors, cells.cell_of, cells.centres, rows=rows, threads=threads)
+        self._mapped_bytes = 0 if rows is None else rows.nbytes
         _logger.info("index of centroids: n=%d bytes=%d plan=%s", len(order), self._cells.n_bytes, self.plan.reason)
 
     @property
     def n_bytes(self) -> int:
-        """Memory of the index, without facts."""
-        return self._cells.n_bytes + self.concept_ids.nbytes + self._norms.nbytes
+        """Memory of the index, without facts and what is mapped."""
+        return self._cells.n_bytes - self._mapped_bytes + self.concept_ids.nbytes + self._norms.nbytes
 
     def search(
         self,
@@ -205,6 +213,14 @@ class CentroidIndex:
         for start in range(0, max(len(rows), 1), _PACKED_ROWS):
             part = native_simd.pack(rows[start : start + _PACKED_ROWS])
             yield native_simd.PackedVectors(part.panels, part.norms, part.n, part.d, unit=True)
+
+
+def _map_rows(directory: Path, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
+    """Return an array of this shape in a file without a name; None if it has no elements, and so needs none."""
+    if 0 in shape:
+        return None
+    with tempfile.TemporaryFile(dir=directory) as file:
+        return np.asarray(np.memmap(file, np.float32, "w+", shape=shape))
 
 
 def _outcome(found: Neighbours, concept_id: int, rank: int, k: int, *, is_left: bool) -> Outcome:

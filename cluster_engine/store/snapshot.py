@@ -18,7 +18,7 @@ from cluster_engine.store.checking import check_sizes, parquet_errors, read_file
 from cluster_engine.store.location import Location, StoreUri, locate
 from cluster_engine.store.parts import SORTED_BY, join_parts, rows_of_file, unify
 from cluster_engine.store.search import CentroidIndex, Neighbours
-from cluster_engine.store.tables import read_table
+from cluster_engine.store.tables import read_batches, read_schema, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -134,6 +134,20 @@ class ConceptStore:
     def bindings(self) -> pa.Table:
         """Return the bindings: concept_id, episode_id, strength, initial, touched; by concept_id, then episode_id."""
         return self._table("bindings")
+
+    def binding_schema(self) -> pa.Schema:
+        """Return the names and types of the columns of `bindings`."""
+        (part,) = self.manifest.parts("bindings")
+        data = self._read(part)
+        with parquet_errors(self._location, part):
+            return read_schema(pa.BufferReader(data))
+
+    def binding_batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        """Yield these columns of `bindings`, so many rows at a time as a writer held."""
+        (part,) = self.manifest.parts("bindings")
+        data = self._read(part)
+        with parquet_errors(self._location, part):
+            yield from read_batches(data, columns)
 
     def hierarchy(self) -> pa.Table:
         """Return the merges above the cut: node_id, left_id, right_id, distance, n_episodes; from the bottom up."""

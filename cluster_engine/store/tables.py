@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from typing_extensions import Buffer
 
@@ -152,6 +152,12 @@ def read_schema(file: pa.NativeFile) -> pa.Schema:
         If it is not Parquet.
     """
     return pq.read_schema(file)
+
+
+def read_batches(data: pa.Buffer, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Yield some columns of a Parquet file, `ROW_GROUP_ROWS` rows at a time; raises what `read_table` does."""
+    with pq.ParquetFile(pa.BufferReader(data)) as file:
+        yield from file.iter_batches(ROW_GROUP_ROWS, columns=columns)
 
 
 def require_same_types(name: str, schema: pa.Schema, before: pa.Schema) -> None:

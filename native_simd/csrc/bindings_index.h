@@ -12,6 +12,7 @@
 
 enum { NS_BUCKET = 4, NS_INLINE_PLACES = 8, NS_SEGMENT_CLASSES = 58, NS_MOST_SHARDS = 256 };
 enum { NS_NODE_WORDS = NS_MOST_NODES / 64 };
+enum { NS_LINES = 64 }; /* concepts whose misses overlap */
 
 /* All that is kept of a concept beside its bindings: one cache line. */
 typedef struct {
@@ -19,11 +20,13 @@ typedef struct {
     int64_t last_activation;  /* INT64_MIN: never */
     uint64_t n_activations;
     uint64_t version;         /* goes up with every change of the fan-out */
-    uint32_t fan_out;         /* bindings: the first places of the segment */
+    uint32_t fan_out;         /* bindings: the first places of the segment, or all outside; 0: no concept has this line */
     uint32_t offset, segment; /* where the segment begins in the slab, and its class; NS_NONE: no segment */
     uint32_t next_free;       /* of a line that is not in use */
     uint32_t n_numbered;      /* of the bindings, the first so many have numbers */
-    uint8_t unused[12];
+    _Atomic uint8_t uses;     /* lately (bindings_index_tiers.c) */
+    uint8_t unused[3];
+    int64_t kept_at;          /* where the caller keeps the same bindings; NS_NOWHERE */
 } ns_concept_line;
 _Static_assert(sizeof(ns_concept_line) == 64, "a concept is one cache line");
 
@@ -76,12 +79,13 @@ typedef struct {
     _Alignas(128) pthread_rwlock_t lock; /* shards do not share lines */
     ns_placement *placement;             /* of the index */
     uint64_t n_writes; /* times that it was locked to be changed */
-    int64_t n_bindings;
+    int64_t n_bindings; /* here, not outside */
 
     ns_concept_entry *concept_table;
     ns_concept_line *lines;
     uint64_t concept_mask;
-    uint32_t n_concepts, n_lines, line_capacity, free_line; /* lines ever used, allocated; the last one freed */
+    uint32_t n_concepts, n_outside; /* here or outside; outside */
+    uint32_t n_lines, line_capacity, free_line; /* lines ever used, allocated; the last one freed */
 
     ns_episode_entry *episode_table;
     ns_record *records;
@@ -134,6 +138,9 @@ static inline uint32_t ns_tag(uint64_t hash) { return (uint32_t)(hash >> 24); }
 static inline int32_t ns_shard_number(const ns_index *index, uint64_t hash) {
     return (int32_t)(hash >> 32 >> (32 - index->shard_bits));
 }
+
+/* Bindings of a concept that are here: all or, if they are outside, none. */
+static inline uint32_t ns_n_here(const ns_concept_line *line) { return line->segment == NS_NONE ? 0 : line->fan_out; }
 
 static inline uint32_t ns_find_concept(const ns_shard *s, int64_t id, uint64_t hash) {
     const uint32_t tag = ns_tag(hash);
@@ -196,12 +203,20 @@ void ns_shard_free_slab(ns_shard *s);
 int32_t ns_shard_make_numbers(ns_shard *s); /* room for them, beside the ids; NS_E_MEMORY */
 int64_t ns_shard_bytes(const ns_shard *s);
 
-/* NS_E_ROW: there is such a binding; NS_E_MEMORY. Either leaves the bindings as they are. */
+/* NS_E_ROW: there is such a binding; NS_E_OUTSIDE: all of the concept's are elsewhere; NS_E_MEMORY. Each leaves the
+ * bindings as they are. */
 int32_t ns_shard_insert(ns_shard *s, int64_t concept, int64_t episode, float strength);
 void ns_shard_remove(ns_shard *s, uint32_t slot, ns_episode_entry *e, ns_place *place);
 
-/* Gives the memory of a shard that has shrunk back, if there is any for the move. */
+/* Gives the memory of a shard that has shrunk back, if there is any for the move: of the slab, if half is to spare; of
+ * slab and tables, whatever is. */
 void ns_shard_compact(ns_shard *s);
+void ns_shard_shrink(ns_shard *s);
+
+/* The bindings of a concept go, and its line stays; they come, as many as the line says: NS_E_TWICE, NS_E_MEMORY, and
+ * nothing has changed. */
+void ns_shard_evict(ns_shard *s, uint32_t slot);
+int32_t ns_shard_admit(ns_shard *s, uint32_t slot, const int64_t *episodes, const float *strengths);
 
 /* What insert and remove are made of. A slot or an entry with room for a binding, made if it is not there; NS_NONE or
  * NULL if memory is short. */
@@ -209,6 +224,7 @@ uint32_t ns_reserve_concept(ns_shard *s, int64_t id, uint64_t hash);
 void ns_drop_concept(ns_shard *s, uint32_t slot);
 int32_t ns_add_place(ns_shard *s, int64_t episode, uint64_t hash, ns_place place);
 void ns_drop_place(ns_shard *s, ns_episode_entry *e, ns_place *place);
+void ns_shrink_episodes(ns_shard *s); /* table and records */
 
 /* Zeroed memory of n_bytes on cache lines, or on huge pages if it is large, placed as arrays of that side are (placement
  * NULL: wherever the system likes); NULL if it is short (bindings_index_memory.c). */
@@ -229,6 +245,9 @@ void ns_touched_by(const ns_index *index, const int64_t *concepts, int64_t n, ui
 /* Whether an operation has been applied; and that it has been now: NS_REPEATED if another call was first. */
 int32_t ns_operation_known(ns_index *index, int64_t id);
 int32_t ns_operation_add(ns_index *index, int64_t id);
+
+/* lines[i] = that of concept i, NULL if there is no such concept; for n <= NS_LINES (bindings_index_concepts.c). */
+void ns_find_lines(const ns_index *index, const int64_t *concepts, int64_t n, ns_concept_line **lines);
 
 /* What is left of a strength after so many half-lives >= 0 (bindings_index_concepts.c). */
 int32_t ns_decay_factor(int32_t isa, double half_lives, float *factor);

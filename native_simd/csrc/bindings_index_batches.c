@@ -227,7 +227,8 @@ static int64_t row_in_batch(const batch *b, int32_t shard, int64_t number) {
 /* The status of a batch: that of the first row that was refused while known bindings were changed, or else while others
  * were inserted; so it is the same for any number of shards. */
 static int32_t outcome(const batch *b, int64_t *bad_row) {
-    static const int32_t ranks[] = {[-NS_E_MEMORY] = 3, [-NS_E_ROW] = 1, [-NS_E_TWICE] = 2, [-NS_E_UNKNOWN] = 2};
+    static const int32_t ranks[] = {[-NS_E_MEMORY] = 3, [-NS_E_ROW] = 1, [-NS_E_TWICE] = 2, [-NS_E_UNKNOWN] = 2,
+                                    [-NS_E_OUTSIDE] = 1};
     int32_t status = NS_OK, rank = 0;
     for (int32_t s = 0; s < b->index->n_shards; s++) {
         const int32_t found = b->statuses[s];

@@ -4,12 +4,11 @@
 
 #include "bindings_index.h"
 
-enum { GROUP = 64, CHUNK = 1 << 12, LOOK_UP_NS = 5 }; /* concepts whose misses overlap; that a thread takes at a time */
+enum { CHUNK = 1 << 12, LOOK_UP_NS = 5 }; /* concepts that a thread takes at a time */
 
-/* lines[i] = that of concept i, NULL if it has no bindings; for n <= GROUP concepts. */
-static void find_lines(const ns_index *index, const int64_t *concepts, int64_t n, ns_concept_line **lines) {
-    const ns_shard *shards[GROUP];
-    uint64_t hashes[GROUP];
+void ns_find_lines(const ns_index *index, const int64_t *concepts, int64_t n, ns_concept_line **lines) {
+    const ns_shard *shards[NS_LINES];
+    uint64_t hashes[NS_LINES];
     for (int64_t i = 0; i < n; i++) {
         hashes[i] = ns_mix(concepts[i]);
         shards[i] = &index->shards[ns_shard_number(index, hashes[i])];
@@ -39,10 +38,10 @@ typedef struct {
 static void look_up_chunk(void *context, int64_t chunk) {
     const look_up_call *c = context;
     const int64_t end = (chunk + 1) * CHUNK < c->n ? (chunk + 1) * CHUNK : c->n;
-    for (int64_t first = chunk * CHUNK; first < end; first += GROUP) {
-        ns_concept_line *lines[GROUP];
-        const int64_t size = end - first < GROUP ? end - first : GROUP;
-        find_lines(c->index, c->concepts + first, size, lines);
+    for (int64_t first = chunk * CHUNK; first < end; first += NS_LINES) {
+        ns_concept_line *lines[NS_LINES];
+        const int64_t size = end - first < NS_LINES ? end - first : NS_LINES;
+        ns_find_lines(c->index, c->concepts + first, size, lines);
         for (int64_t i = 0; i < size; i++) c->fan_outs[first + i] = lines[i] ? lines[i]->fan_out : 0;
         for (int64_t i = 0; c->versions && i < size; i++) {
             c->last_activations[first + i] = lines[i] ? lines[i]->last_activation : INT64_MIN;
@@ -68,10 +67,10 @@ int32_t ns_index_look_up(ns_index *index, const int64_t *concepts, int64_t n, in
 void ns_index_restore_states(ns_index *index, const int64_t *concepts, int64_t n, const int64_t *last_activations,
                              const int64_t *n_activations, const int64_t *versions) {
     ns_index_lock(index, NULL, 1);
-    for (int64_t first = 0; first < n; first += GROUP) {
-        ns_concept_line *lines[GROUP];
-        const int64_t size = n - first < GROUP ? n - first : GROUP;
-        find_lines(index, concepts + first, size, lines);
+    for (int64_t first = 0; first < n; first += NS_LINES) {
+        ns_concept_line *lines[NS_LINES];
+        const int64_t size = n - first < NS_LINES ? n - first : NS_LINES;
+        ns_find_lines(index, concepts + first, size, lines);
         for (int64_t i = 0; i < size; i++) {
             if (!lines[i]) continue;
             lines[i]->last_activation = last_activations[first + i];
@@ -82,17 +81,18 @@ void ns_index_restore_states(ns_index *index, const int64_t *concepts, int64_t n
     ns_index_unlock(index, NULL);
 }
 
-/* NS_E_UNKNOWN of the first concept that has no bindings; NS_REPEATED. */
-static int32_t require_known(ns_index *index, int64_t op_id, const int64_t *concepts, int64_t n, int64_t *bad_row) {
+/* NS_E_UNKNOWN of the first concept that has no bindings, NS_E_OUTSIDE of one that must have them here; NS_REPEATED. */
+static int32_t require_known(ns_index *index, int64_t op_id, const int64_t *concepts, int64_t n, int32_t here,
+                             int64_t *bad_row) {
     if (ns_operation_known(index, op_id)) return NS_REPEATED;
-    for (int64_t first = 0; first < n; first += GROUP) {
-        ns_concept_line *lines[GROUP];
-        const int64_t size = n - first < GROUP ? n - first : GROUP;
-        find_lines(index, concepts + first, size, lines);
+    for (int64_t first = 0; first < n; first += NS_LINES) {
+        ns_concept_line *lines[NS_LINES];
+        const int64_t size = n - first < NS_LINES ? n - first : NS_LINES;
+        ns_find_lines(index, concepts + first, size, lines);
         for (int64_t i = 0; i < size; i++) {
-            if (lines[i]) continue;
+            if (lines[i] && (!here || ns_n_here(lines[i]))) continue;
             *bad_row = first + i;
-            return NS_E_UNKNOWN;
+            return lines[i] ? NS_E_OUTSIDE : NS_E_UNKNOWN;
         }
     }
     return ns_operation_add(index, op_id);
@@ -105,11 +105,11 @@ int32_t ns_index_activate(ns_index *index, int64_t op_id, const int64_t *concept
     ns_touched_by(index, concepts, n, touched);
     ns_count_rows(index, n);
     ns_index_lock(index, touched, 1);
-    const int32_t status = require_known(index, op_id, concepts, n, bad_row);
-    for (int64_t first = 0; status == NS_OK && first < n; first += GROUP) {
-        ns_concept_line *lines[GROUP];
-        const int64_t size = n - first < GROUP ? n - first : GROUP;
-        find_lines(index, concepts + first, size, lines);
+    const int32_t status = require_known(index, op_id, concepts, n, 0, bad_row);
+    for (int64_t first = 0; status == NS_OK && first < n; first += NS_LINES) {
+        ns_concept_line *lines[NS_LINES];
+        const int64_t size = n - first < NS_LINES ? n - first : NS_LINES;
+        ns_find_lines(index, concepts + first, size, lines);
         for (int64_t i = 0; i < size; i++) {
             lines[i]->n_activations++;
             if (lines[i]->last_activation < at) lines[i]->last_activation = at;
@@ -173,7 +173,7 @@ int32_t ns_index_decay_concepts(ns_index *index, int32_t isa, int64_t op_id, con
         ns_touched_by(index, concepts, n, touched);
         ns_count_rows(index, n);
         ns_index_lock(index, touched, 1);
-        status = require_known(index, op_id, concepts, n, bad_row);
+        status = require_known(index, op_id, concepts, n, 1, bad_row);
         for (int64_t i = 0; status == NS_OK && i < n; i++) {
             const uint64_t hash = ns_mix(concepts[i]);
             ns_shard *s = &index->shards[ns_shard_number(index, hash)];

@@ -35,9 +35,10 @@ static int64_t list_concept(const ns_index *index, int64_t concept, listed *list
     const uint32_t slot = ns_find_concept(s, concept, hash);
     if (slot == NS_NONE) return 0;
     const ns_concept_line *line = &s->lines[slot];
-    for (uint32_t i = 0; list && i < line->fan_out; i++)
+    const uint32_t n = ns_n_here(line);
+    for (uint32_t i = 0; list && i < n; i++)
         list[i] = (listed){s->episodes[line->offset + i], s->strengths[line->offset + i]};
-    return line->fan_out;
+    return n;
 }
 
 /* The same of one episode, which every shard may know. */
@@ -133,6 +134,7 @@ static int32_t export_locked(export_call *c, int32_t threads) {
     starts[0] = 0;
     for (int64_t i = 0; i < n; i++) starts[i + 1] = starts[i] + list_concept(c->index, ids[i], NULL);
     c->concept_ids = ids;
+    c->n_concepts = n;
     c->starts = starts;
     const double item_ns = 50.0 * (double)starts[n] / (double)n * CONCEPTS_A_CHUNK; /* sorting */
     int32_t status = ns_parallel(export_chunk, c, (n + CONCEPTS_A_CHUNK - 1) / CONCEPTS_A_CHUNK, item_ns, threads);

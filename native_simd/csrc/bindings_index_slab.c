@@ -4,7 +4,7 @@
 
 #include "bindings_index.h"
 
-enum { LEAST_SLAB = 64 };
+enum { LEAST_SLAB = 64, AHEAD = 8 }; /* AHEAD: episodes between a prefetch and its use */
 
 static uint32_t class_for(uint32_t n) {
     uint32_t class = 0;
@@ -32,10 +32,9 @@ int32_t ns_shard_make_numbers(ns_shard *s) {
     return s->numbers ? NS_OK : NS_E_MEMORY;
 }
 
-/* Moves all segments into a new slab, without gaps and with a third to spare beyond n_more. Places name bindings by
- * their number in a segment, so no episode notices. */
-static int32_t renew_slab(ns_shard *s, uint64_t n_more) {
-    const uint64_t wanted = (s->slab_live + n_more) * 3 / 2;
+/* Moves all segments into a new slab of so many places, without gaps. Places name bindings by their number in a segment,
+ * so no episode notices. */
+static int32_t renew_slab(ns_shard *s, uint64_t wanted) {
     const uint64_t capacity = (wanted + LEAST_SLAB - 1) / LEAST_SLAB * LEAST_SLAB;
     if (capacity > INT32_MAX) return 0;
     float *strengths = slab_memory(s, capacity, sizeof *strengths);
@@ -68,6 +67,9 @@ static int32_t renew_slab(ns_shard *s, uint64_t n_more) {
     return 1;
 }
 
+/* Of a slab that begins to grow: a third is to spare. */
+static uint64_t roomy(const ns_shard *s, uint64_t n_more) { return (s->slab_live + n_more) * 3 / 2; }
+
 static uint32_t new_segment(ns_shard *s, uint32_t class) {
     const uint32_t freed = s->free_segments[class], capacity = ns_segment_capacity(class);
     if (freed != NS_NONE) {
@@ -75,7 +77,7 @@ static uint32_t new_segment(ns_shard *s, uint32_t class) {
         s->slab_live += capacity;
         return freed;
     }
-    if ((uint64_t)s->slab_used + capacity > s->slab_capacity && !renew_slab(s, capacity)) return NS_NONE;
+    if ((uint64_t)s->slab_used + capacity > s->slab_capacity && !renew_slab(s, roomy(s, capacity))) return NS_NONE;
     s->slab_used += capacity;
     s->slab_live += capacity;
     return s->slab_used - capacity;
@@ -108,9 +110,54 @@ static int32_t grow_segment(ns_shard *s, uint32_t slot) {
     return 1;
 }
 
+void ns_shard_evict(ns_shard *s, uint32_t slot) {
+    ns_concept_line *line = &s->lines[slot];
+    const int64_t *episodes = s->episodes + line->offset;
+    for (uint32_t i = 0; i < line->fan_out; i++) {
+        if (i + AHEAD < line->fan_out) __builtin_prefetch(ns_episode_bucket(s, ns_mix(episodes[i + AHEAD])), 1);
+        ns_episode_entry *e = ns_find_episode(s, episodes[i], ns_mix(episodes[i]));
+        ns_drop_place(s, e, ns_find_place(s, e, slot));
+    }
+    s->n_bindings -= line->fan_out;
+    s->n_outside++;
+    line->n_numbered = 0;
+    free_segment(s, line);
+}
+
+int32_t ns_shard_admit(ns_shard *s, uint32_t slot, const int64_t *episodes, const float *strengths) {
+    ns_concept_line *line = &s->lines[slot];
+    const uint32_t n = line->fan_out, class = class_for(n), offset = new_segment(s, class);
+    if (offset == NS_NONE) return NS_E_MEMORY;
+    memcpy(s->strengths + offset, strengths, n * sizeof *strengths);
+    memcpy(s->episodes + offset, episodes, n * sizeof *episodes);
+    line->offset = offset;
+    line->segment = class;
+    int32_t status = NS_OK;
+    uint32_t i = 0;
+    for (; i < n; i++) {
+        if (i + AHEAD < n) __builtin_prefetch(ns_episode_bucket(s, ns_mix(episodes[i + AHEAD])), 1);
+        const uint64_t hash = ns_mix(episodes[i]);
+        ns_episode_entry *e = ns_find_episode(s, episodes[i], hash);
+        status = e && ns_find_place(s, e, slot) ? NS_E_TWICE : ns_add_place(s, episodes[i], hash, (ns_place){slot, i});
+        if (status != NS_OK) break;
+    }
+    if (status != NS_OK) {
+        while (i-- > 0) {
+            ns_episode_entry *e = ns_find_episode(s, episodes[i], ns_mix(episodes[i]));
+            ns_drop_place(s, e, ns_find_place(s, e, slot));
+        }
+        free_segment(s, line);
+        return status;
+    }
+    s->n_bindings += n;
+    s->n_outside--;
+    return NS_OK;
+}
+
 int32_t ns_shard_insert(ns_shard *s, int64_t concept, int64_t episode, float strength) {
     const uint64_t concept_hash = ns_mix(concept), episode_hash = ns_mix(episode);
     const uint32_t known = ns_find_concept(s, concept, concept_hash);
+    if (known != NS_NONE && !ns_n_here(&s->lines[known])) return NS_E_OUTSIDE;
     ns_episode_entry *e = known == NS_NONE ? NULL : ns_find_episode(s, episode, episode_hash);
     if (e && ns_find_place(s, e, known)) return NS_E_ROW;
     const uint32_t slot = ns_reserve_concept(s, concept, concept_hash);
@@ -159,5 +206,10 @@ void ns_shard_remove(ns_shard *s, uint32_t slot, ns_episode_entry *e, ns_place *
 }
 
 void ns_shard_compact(ns_shard *s) {
-    if (s->slab_live < s->slab_capacity / 2) (void)renew_slab(s, 0); /* no memory to spare: it stays as it is */
+    if (s->slab_live < s->slab_capacity / 2) (void)renew_slab(s, roomy(s, 0)); /* no memory to spare: it stays as it is */
+}
+
+void ns_shard_shrink(ns_shard *s) {
+    if (s->slab_live < s->slab_capacity / 8 * 7) (void)renew_slab(s, s->slab_live + s->slab_live / 16);
+    ns_shrink_episodes(s);
 }

@@ -317,7 +317,7 @@ static int32_t take_concept_cues(spread_call *c) {
         const uint64_t hash = ns_mix(r->concepts[i]);
         const int32_t number = ns_shard_number(c->index, hash);
         const uint32_t slot = ns_find_concept(&c->index->shards[number], r->concepts[i], hash);
-        if (slot == NS_NONE || !r->concept_units[i]) continue;
+        if (slot == NS_NONE || !ns_n_here(&c->index->shards[number].lines[slot]) || !r->concept_units[i]) continue;
         ns_concept_sum *sum = &c->a->concepts[c->a->bases[number] + slot];
         sum->received += (uint64_t)r->concept_units[i];
         sum->total -= (uint64_t)r->concept_units[i];

@@ -103,7 +103,7 @@ uint32_t ns_reserve_concept(ns_shard *s, int64_t id, uint64_t hash) {
     if (is_full(s->n_concepts, s->concept_mask) && !grow_concept_table(s)) return NS_NONE;
     const uint32_t slot = new_line(s);
     if (slot == NS_NONE) return NS_NONE;
-    s->lines[slot] = (ns_concept_line){.id = id, .last_activation = INT64_MIN, .segment = NS_NONE};
+    s->lines[slot] = (ns_concept_line){.id = id, .last_activation = INT64_MIN, .segment = NS_NONE, .kept_at = NS_NOWHERE};
     put_concept(s->concept_table, s->concept_mask, hash, slot);
     s->n_concepts++;
     return slot;
@@ -134,8 +134,7 @@ static void put_episode(ns_episode_entry *table, uint64_t mask, uint64_t hash, n
     table[i] = entry;
 }
 
-static int32_t grow_episode_table(ns_shard *s) {
-    const uint64_t n = (s->episode_mask + 1) * 2;
+static int32_t resize_episode_table(ns_shard *s, uint64_t n) {
     ns_episode_entry *table = new_episode_table(s, n);
     if (!table) return 0;
     for (uint64_t i = 0; i <= s->episode_mask; i++) {
@@ -196,7 +195,7 @@ int32_t ns_add_place(ns_shard *s, int64_t episode, uint64_t hash, ns_place place
         e->place.concept++;
         return NS_OK;
     }
-    if (is_full(s->n_episodes, s->episode_mask) && !grow_episode_table(s)) return NS_E_MEMORY;
+    if (is_full(s->n_episodes, s->episode_mask) && !resize_episode_table(s, (s->episode_mask + 1) * 2)) return NS_E_MEMORY;
     put_episode(s->episode_table, s->episode_mask, hash, (ns_episode_entry){episode, place});
     s->n_episodes++;
     return NS_OK;
@@ -247,4 +246,34 @@ void ns_drop_place(ns_shard *s, ns_episode_entry *e, ns_place *place) {
         record->heap.next_free = s->free_record;
         s->free_record = number;
     }
+}
+
+/* Records without gaps, and some to spare; what follows from it is the same if memory is short. */
+static void shrink_records(ns_shard *s) {
+    uint32_t n = 0;
+    for (uint64_t i = 0; i <= s->episode_mask; i++)
+        n += s->episode_table[i].place.concept != NS_NONE && s->episode_table[i].place.concept & NS_MANY;
+    const uint32_t capacity = n + n / 8 + LEAST_LINES;
+    if (capacity >= s->record_capacity) return;
+    ns_record *records = ns_index_memory(capacity * (int64_t)sizeof *records, s->placement, NS_BY_EPISODE);
+    if (!records) return;
+    n = 0;
+    for (uint64_t i = 0; i <= s->episode_mask; i++) {
+        ns_place *place = &s->episode_table[i].place;
+        if (place->concept == NS_NONE || !(place->concept & NS_MANY)) continue;
+        records[n] = s->records[place->index];
+        place->index = n++;
+    }
+    ns_index_free(s->records, s->record_capacity * (int64_t)sizeof *records);
+    s->records = records;
+    s->record_capacity = capacity;
+    s->n_records = n;
+    s->free_record = NS_NONE;
+}
+
+void ns_shrink_episodes(ns_shard *s) {
+    uint64_t n = LEAST_ENTRIES;
+    while (is_full(s->n_episodes, n - 1)) n *= 2;
+    if (n <= s->episode_mask) (void)resize_episode_table(s, n);
+    shrink_records(s);
 }

@@ -103,6 +103,13 @@ int32_t ns_index_forget(ns_index *index, int64_t op_id, float below, int64_t kee
     return status;
 }
 
+static void count_line(const ns_concept_line *line, int64_t *values) {
+    const int32_t here = line->segment != NS_NONE;
+    if (line->fan_out > values[3]) values[3] = line->fan_out;
+    values[5] += here && line->kept_at == NS_NOWHERE ? line->fan_out : 0;
+    values[7] += here ? 0 : line->fan_out;
+}
+
 void ns_index_statistics(ns_index *index, int64_t *values, int64_t *bindings_by_shard) {
     for (int32_t i = 0; i < NS_N_INDEX_STATISTICS; i++) values[i] = 0;
     pthread_mutex_lock(&index->spread_lock);
@@ -114,9 +121,11 @@ void ns_index_statistics(ns_index *index, int64_t *values, int64_t *bindings_by_
         values[0] += s->n_bindings;
         values[1] += s->n_concepts;
         values[2] += ns_shard_bytes(s);
+        values[6] += s->n_outside;
+        values[8] += (int64_t)(s->concept_mask + 1) * (int64_t)sizeof *s->concept_table +
+                     s->line_capacity * (int64_t)sizeof *s->lines;
         for (uint32_t slot = 0; slot < s->n_lines; slot++)
-            if (s->lines[slot].segment != NS_NONE && s->lines[slot].fan_out > values[3])
-                values[3] = s->lines[slot].fan_out;
+            count_line(&s->lines[slot], values);
     }
     ns_index_unlock(index, NULL);
     pthread_mutex_unlock(&index->spread_lock);
@@ -128,14 +137,18 @@ void ns_index_statistics(ns_index *index, int64_t *values, int64_t *bindings_by_
 
 /* ---- the invariants; each returns 0 or its number ---- */
 
-/* Every binding of a segment is known to its episode, and what is not a binding is 0. */
+/* Every binding of a segment is known to its episode, and what is not a binding is 0; what has no segment is kept. */
 static int32_t check_concepts(const ns_index *index, int32_t number, const ns_shard *s) {
-    int64_t n_bindings = 0, n_concepts = 0, n_set = 0;
+    int64_t n_bindings = 0, n_concepts = 0, n_outside = 0, n_set = 0;
     for (uint32_t slot = 0; slot < s->n_lines; slot++) {
         const ns_concept_line *line = &s->lines[slot];
-        if (line->segment == NS_NONE) continue;
+        if (!line->fan_out) continue;
         const uint64_t hash = ns_mix(line->id);
         if (ns_shard_number(index, hash) != number || ns_find_concept(s, line->id, hash) != slot) return 1;
+        n_concepts++;
+        if (line->segment == NS_NONE && line->kept_at == NS_NOWHERE) return 12;
+        n_outside += line->segment == NS_NONE;
+        if (line->segment == NS_NONE) continue;
         if (line->fan_out < 1 || line->fan_out > ns_segment_capacity(line->segment)) return 2;
         for (uint32_t i = 0; i < line->fan_out; i++) {
             const float strength = s->strengths[line->offset + i];
@@ -147,11 +160,10 @@ static int32_t check_concepts(const ns_index *index, int32_t number, const ns_sh
             n_set += strength != 0.0f;
         }
         n_bindings += line->fan_out;
-        n_concepts++;
     }
     for (uint32_t i = 0; i < s->slab_used; i++) n_set -= s->strengths[i] != 0.0f;
     if (n_set) return 5;
-    return n_bindings != s->n_bindings || n_concepts != s->n_concepts ? 6 : 0;
+    return n_bindings != s->n_bindings || n_concepts != s->n_concepts || n_outside != s->n_outside ? 6 : 0;
 }
 
 /* Numbers are of the episodes that they lie beside. */

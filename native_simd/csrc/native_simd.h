@@ -5,7 +5,7 @@
  * argument. "Panels" are 16 vectors interleaved dimension by dimension: element k of vector v is
  * panels[(v / 16) * 16 * d + k * 16 + v % 16]; lanes past the last vector are zero. */
 
-enum { NS_ABI = 13 }; /* goes up with every change of this file that the typed layer depends on */
+enum { NS_ABI = 14 }; /* goes up with every change of this file that the typed layer depends on */
 
 enum {
     NS_OK = 0,
@@ -16,6 +16,7 @@ enum {
     NS_E_TWICE = -5,    /* so with a row that an earlier one forbids */
     NS_E_UNKNOWN = -6,  /* so with a row that names what is not there */
     NS_E_OVERFLOW = -7, /* a sum would be beyond its limit */
+    NS_E_OUTSIDE = -8,  /* a row of a concept whose bindings are outside the index */
     NS_REPEATED = 1     /* this operation has been applied before: nothing was done */
 };
 
@@ -209,9 +210,53 @@ int64_t ns_index_operations(ns_index *index, int64_t capacity, int64_t *ids);
 /* Makes these the operations that have been applied, or changes nothing. No mutation may be under way. */
 int32_t ns_index_restore_operations(ns_index *index, const int64_t *ids, int64_t n);
 
-enum { NS_N_INDEX_STATISTICS = 5 };
-/* bindings, concepts, bytes, largest fan-out, operations; and the bindings of each shard */
+enum { NS_N_INDEX_STATISTICS = 9 };
+/* Bindings here, concepts, bytes, largest fan-out, operations; bindings here that are kept nowhere else; concepts outside
+ * and their bindings; bytes of lines and of what finds them. And the bindings of each shard that are here. */
 void ns_index_statistics(ns_index *index, int64_t *values, int64_t *bindings_by_shard);
+
+/* Tiers: a concept's bindings are here, all of them, or outside, where the caller keeps them; its line is always here. A
+ * batch of bindings, decay of a concept and such refuse a concept that is outside (NS_E_OUTSIDE; NS_E_UNKNOWN for its
+ * bindings); lists, sweeps and spreads pass it over; fan-out and activation do not care. What is not NS_OK changes
+ * nothing. */
+enum { NS_UNKNOWN = 0, NS_HERE = 1, NS_OUTSIDE = 2, NS_NOWHERE = -1 };
+
+/* What is known of concepts: bindings, where they are kept (NS_NOWHERE), uses lately (up to 255), tier; 0 and NS_NOWHERE if
+ * unknown. NS_USE counts a use of each. NS_CHANGE does, too, and what is kept of those that are here counts no more. */
+enum { NS_LOOK = 0, NS_USE = 1, NS_CHANGE = 2 };
+void ns_index_find(ns_index *index, int32_t how, const int64_t *concepts, int64_t n, int64_t *fan_outs, int64_t *kept_at,
+                   uint8_t *uses, uint8_t *tiers);
+
+/* Concepts come, with lines alone: fan_outs[i] bindings at kept_at[i] >= 0 (NS_E_ROW); NS_E_TWICE: one is there. */
+int32_t ns_index_adopt(ns_index *index, const int64_t *concepts, int64_t n, const int64_t *fan_outs,
+                       const int64_t *kept_at, int64_t *bad_row);
+
+/* Bindings of concepts go outside; NS_E_UNKNOWN: they are not here, or not kept. */
+int32_t ns_index_evict(ns_index *index, const int64_t *concepts, int64_t n, int64_t *bad_row);
+
+/* Bindings offsets[i] .. offsets[i + 1] - 1 of concept i come back. NS_E_UNKNOWN: it is not outside; NS_E_ROW: they are not
+ * as many as went, or a strength is not in [0, 1]; NS_E_TWICE: an episode comes twice. With change, they are kept nowhere else from now on. */
+int32_t ns_index_admit(ns_index *index, const int64_t *concepts, int64_t n, const int64_t *offsets,
+                       const int64_t *episodes, const float *strengths, int32_t change, int64_t *bad_row);
+
+/* Says where bindings are kept by now; concepts that are not there are passed over. */
+void ns_index_settle(ns_index *index, const int64_t *concepts, int64_t n, const int64_t *kept_at);
+
+/* Concepts, here and outside, and how many are outside; and all of them, in no order, if they are not more than
+ * `capacity`. */
+int64_t ns_index_n_concepts(ns_index *index, int64_t *n_outside);
+int64_t ns_index_lines(ns_index *index, int64_t capacity, int64_t *concepts, int64_t *fan_outs, int64_t *kept_at,
+                       uint8_t *uses, uint8_t *tiers);
+
+/* Concepts that should go, to make room for n_wanted bindings: little used of those that are here and kept, at most
+ * `capacity`. Returns their number; *n_uses is the sum of their uses. Looks at lines from *hand on, once at most, and moves
+ * it: a shard and a slot, at first 0. */
+int64_t ns_index_choose(ns_index *index, int64_t *hand, int64_t n_wanted, int64_t capacity, int64_t *concepts,
+                        int64_t *n_uses);
+
+void ns_index_halve_uses(ns_index *index);
+int64_t ns_index_bytes(ns_index *index);
+void ns_index_shrink(ns_index *index); /* gives back what memory is to spare; spreads begin anew */
 
 /* Where the arrays of an index lie. Those found by concept: its table, lines, strengths, episodes, marks; those found by
  * episode: its table, records. Arrays of less than 64 KiB, and places of episodes with more than 8 bindings, lie on the heap

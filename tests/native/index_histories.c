@@ -175,10 +175,40 @@ static void move_pages(history *h, int64_t call) {
     require(h, n_rows >= 0, "rows are missing");
 }
 
+/* Concepts of a reader's own go outside and come back, in shards that the others read and change. */
+static void move_concepts(history *h, int64_t number, int64_t call) {
+    enum { N_OWN = 8, N_EACH = 4 };
+    int64_t concepts[N_OWN], episodes[N_OWN * N_EACH], offsets[N_OWN + 1], ids[N_OWN * N_EACH], bad_row, hand = call, n_uses;
+    int64_t pairs[N_OWN * N_EACH], fan_outs[N_OWN], kept_at[N_OWN], chosen[N_OWN];
+    float strengths[N_OWN * N_EACH];
+    uint8_t uses[N_OWN], tiers[N_OWN];
+    for (int64_t i = 0; i < N_OWN * N_EACH; i++) {
+        concepts[i / N_EACH] = pairs[i] = 1000 * (number + 1) + i / N_EACH;
+        episodes[i] = i % N_EACH;
+        strengths[i] = 1.0f; /* nobody forgets it */
+    }
+    if (call == 0 && ns_index_change(h->index, NS_BIND, -10 - number, pairs, episodes, strengths, N_OWN * N_EACH, &bad_row, 2))
+        abort();
+    ns_index_settle(h->index, concepts, N_OWN, concepts);
+    require(h, ns_index_evict(h->index, concepts, N_OWN, &bad_row) == NS_OK, "concepts did not go");
+    ns_index_find(h->index, (int32_t)(call % 2), concepts, N_OWN, fan_outs, kept_at, uses, tiers);
+    for (int64_t i = 0; i < N_OWN; i++)
+        require(h, tiers[i] == NS_OUTSIDE && fan_outs[i] == N_EACH && kept_at[i] == concepts[i], "a line is wrong");
+    if (ns_index_lists(h->index, 0, concepts, N_OWN, N_OWN * N_EACH, offsets, ids, strengths)) abort();
+    require(h, offsets[N_OWN] == 0, "what is outside is listed");
+    for (int64_t i = 0; i <= N_OWN; i++) offsets[i] = i * N_EACH;
+    (void)ns_index_choose(h->index, &hand, 5, N_OWN, chosen, &n_uses);
+    require(h, ns_index_bytes(h->index) > 0 && ns_index_n_concepts(h->index, &n_uses) >= N_OWN, "sizes are wrong");
+    if (call % 8 == 0) ns_index_shrink(h->index);
+    if (call % 8 == 1) ns_index_halve_uses(h->index);
+    require(h, ns_index_admit(h->index, concepts, N_OWN, offsets, episodes, strengths, 0, &bad_row) == NS_OK,
+            "concepts did not come back");
+}
+
 static void *look_at_random(void *argument) {
     const participant *p = argument;
     history *h = p->h;
-    int64_t names[16], counts[16], times[16], numbers[16], versions[16], offsets[17], ids[512], values[8], shards[256];
+    int64_t names[16], counts[16], times[16], numbers[16], versions[16], offsets[17], ids[512], values[NS_N_INDEX_STATISTICS], shards[256];
     float strengths[512];
     for (int64_t i = 0; i < 16; i++) names[i] = i - 8;
     for (int64_t call = 0; call < N_CALLS; call++) {
@@ -186,6 +216,7 @@ static void *look_at_random(void *argument) {
         if (status == NS_OK) status = ns_index_lists(h->index, call % 2, names, 16, 512, offsets, ids, strengths);
         require(h, status == NS_OK, "a query failed");
         move_pages(h, call);
+        move_concepts(h, p->number, call);
         for (int64_t i = 0; i < offsets[16]; i++)
             require(h, strengths[i] >= 0.0f && strengths[i] <= 1.0f, "a strength is out of range");
         const int64_t units[16] = {[0 ... 15] = 1000};

@@ -139,6 +139,34 @@ def on_index(name: str, **good: Any) -> Call:  # noqa: ANN401 - arguments of the
     )
 
 
+def tiered() -> native_simd.BindingIndex:
+    """Return an index like `index`; two of its concepts are outside, and what is here is kept, too."""
+    made = index()
+    made.tiers.settle(np.arange(7), np.arange(7) * 3)
+    made.tiers.evict(np.array([5, 6]))
+    return made
+
+
+def on_tiers(name: str, **good: Any) -> Call:  # noqa: ANN401 - arguments of the call
+    """Return a call of a method of the tiers of a fresh index; what it returns, and what the index holds then."""
+
+    def call(**arguments: Any) -> object:  # noqa: ANN401 - arguments of the call
+        made = tiered()
+        try:
+            result = getattr(made.tiers, name)(**arguments)
+        except (TypeError, ValueError):
+            assert all(np.array_equal(a, b) for a, b in zip(made.bindings(), tiered().bindings(), strict=True))
+            assert made.tiers.counts() == (7, 2)
+            made.check()
+            raise
+        made.check()
+        return result, made.bindings(), made.tiers.lines()
+
+    return Call(
+        call, lambda: {key: value.copy() if isinstance(value, np.ndarray) else value for key, value in good.items()}
+    )
+
+
 PAIRS = {"concept_ids": np.arange(7), "episode_ids": np.arange(7) % 3}
 ANYWHERE = placement.MemoryPolicy(placement.MemoryMode.DEFAULT)
 HALVES = np.full(7, 0.5, np.float32)
@@ -172,6 +200,20 @@ CALLS = {
     ),
     "bindings": on_index("bindings", threads=2),
     "restore_operations": on_index("restore_operations", op_ids=np.arange(9)),
+    "find": on_tiers("find", concept_ids=np.arange(9)),
+    "use": on_tiers("use", concept_ids=np.arange(9), change=True),
+    "adopt": on_tiers("adopt", concept_ids=np.arange(7, 9), fan_outs=np.full(2, 5), kept_at=np.arange(2)),
+    "evict": on_tiers("evict", concept_ids=np.arange(3)),
+    "admit": on_tiers(
+        "admit",
+        concept_ids=np.array([5, 6]),
+        offsets=np.array([0, 3, 6]),
+        episode_ids=np.arange(6) % 3,
+        strengths=np.full(6, 0.25, np.float32),
+        change=True,
+    ),
+    "settle": on_tiers("settle", concept_ids=np.arange(9), kept_at=np.arange(9)),
+    "choose": on_tiers("choose", n_bindings=6, most=3),
     "place": Call(index().memory.place, lambda: {"concepts": ANYWHERE, "episodes": ANYWHERE, "move": True}),
     "typed_concepts": Call(native_simd.typed_concepts, lambda: {"concept_ids": np.arange(9)}),
     "typed_episodes": Call(native_simd.typed_episodes, lambda: {"episode_ids": np.arange(9)}),
@@ -271,8 +313,15 @@ CALLS = {
     ),
     "divide": Call(
         native_simd.divide,
-        lambda: {"vectors": X, "cell_of": np.arange(21) % 3, "centres": X[:3], "threads": 2},
-        aliases={"vectors": "cell_of|centres", "centres": "cell_of"},
+        lambda: {
+            "vectors": X,
+            "cell_of": np.arange(21) % 3,
+            "centres": X[:3],
+            "rows": floats(21, 5),
+            "threads": 2,
+        },
+        ("rows",),
+        aliases={"vectors": "cell_of|centres|rows", "centres": "cell_of"},
     ),
     "search_cells": Call(
         native_simd.search_cells,

@@ -26,7 +26,8 @@ from store_tables import AS_OF, version_tables
 from cluster_engine.errors import CommitConflictError, StoreCorruptError, StoreError
 from cluster_engine.shards.checkpoint import commit_checkpoint, plan_checkpoint
 from cluster_engine.shards.durable import DurableShards, next_life
-from cluster_engine.shards.merging import choose_forgotten, join_columns
+from cluster_engine.shards.forgetting import choose_forgotten
+from cluster_engine.shards.merging import join_columns
 from cluster_engine.shards.mutation import Mutation
 from cluster_engine.shards.names import number_episodes
 from cluster_engine.shards.shard import BindingShard
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 Pair = tuple[int, int]
+SMALL_BYTES = 22_000  # of an actor: 16 logical shards, and some of the bindings of a history
 
 
 def seen(actors: Sequence[DurableShards]) -> tuple[dict[Pair, float], dict[int, tuple[int, int]]]:
@@ -57,9 +59,12 @@ def seen(actors: Sequence[DurableShards]) -> tuple[dict[Pair, float], dict[int, 
     return strengths, activated
 
 
-def open_all(store: Path, n_actors: int) -> list[DurableShards]:
-    life = next_life(store)
-    return [DurableShards(store, life=life, actor=actor, n_actors=n_actors) for actor in range(n_actors)]
+def open_all(store: Path, n_actors: int, memory_limit_bytes: int | None = None) -> list[DurableShards]:
+    life, limit = next_life(store), memory_limit_bytes
+    return [
+        DurableShards(store, life=life, actor=actor, n_actors=n_actors, memory_limit_bytes=limit)
+        for actor in range(n_actors)
+    ]
 
 
 def close_all(actors: Sequence[DurableShards]) -> None:
@@ -84,16 +89,21 @@ def checkpoint(store: Path, actors: Sequence[DurableShards]) -> None:
 
 
 class Histories(RuleBasedStateMachine):
-    """Histories of mutations, repetitions, refusals, checkpoints, and restarts with any number of actors."""
+    """Histories of mutations, repetitions, refusals, checkpoints, and restarts with any number of actors.
 
-    @initialize(n_actors=st.sampled_from([1, 2, 3]), seed=st.integers(0, 2**32))
-    def start(self, n_actors: int, seed: int) -> None:
+    Each actor may have a memory limit, and then some bindings lie on disk.
+    """
+
+    @initialize(
+        n_actors=st.sampled_from([1, 2, 3]), limit=st.sampled_from([None, SMALL_BYTES]), seed=st.integers(0, 2**32)
+    )
+    def start(self, n_actors: int, limit: int | None, seed: int) -> None:
         self.rng = random.Random(seed)
         self.scratch = tempfile.TemporaryDirectory()
         self.store = binding_store(Path(self.scratch.name) / "store", FIRST)
         self.model = Model()
         self.applied: list[Mutation] = []
-        self.actors = open_all(self.store, n_actors)
+        self.actors = open_all(self.store, n_actors, limit)
 
     @rule()
     def mutate(self) -> None:
@@ -126,10 +136,10 @@ class Histories(RuleBasedStateMachine):
             actor.change(mutation, len(self.applied) + 1)
         assert actor.statistics()["log_bytes"] == n_bytes
 
-    @rule(n_actors=st.sampled_from([1, 2, 3]))
-    def restart(self, n_actors: int) -> None:
+    @rule(n_actors=st.sampled_from([1, 2, 3]), limit=st.sampled_from([None, SMALL_BYTES]))
+    def restart(self, n_actors: int, limit: int | None) -> None:
         close_all(self.actors)
-        self.actors = open_all(self.store, n_actors)
+        self.actors = open_all(self.store, n_actors, limit)
 
     @rule()
     def checkpoint(self) -> None:
@@ -370,16 +380,18 @@ def test_a_batch_that_reached_one_of_two_actors_is_completed_by_one(store: Path)
     whole.close()
 
 
-def test_strings_name_episodes_across_restarts_and_versions(tmp_path: Path) -> None:
+@pytest.mark.parametrize("limit", [None, SMALL_BYTES])
+def test_strings_name_episodes_across_restarts_and_versions(limit: int | None, tmp_path: Path) -> None:
     store = binding_store(tmp_path / "store", {(1, "old"): 0.5, (2, "old"): 0.5})
-    shards = DurableShards(store, life=1)
+    shards = DurableShards(store, life=1, memory_limit_bytes=limit)
     ids = ["new", "old"]
     numbers = number_episodes(ids, is_string_ids=True)
     shards.change(Mutation.of("bind", [1, 1], numbers, [0.25, 0.75]), 1, ids)
     shards.close()
-    shards = DurableShards(store, life=2)
+    shards = DurableShards(store, life=2, memory_limit_bytes=limit)
     assert shards.names(shards.shard.episodes_of(1)[0]) == ["old", "new"]
     checkpoint(store, [shards])
+    assert shards.names(shards.shard.episodes_of(1)[0]) == ["old", "new"]
     shards.close()
     table = ConceptStore.open(store).bindings()
     assert table["episode_id"].to_pylist() == ["new", "old", "old"]
