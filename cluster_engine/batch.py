@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
-_WHERE_ONLY = {"pool", "lease", "memory_limit_bytes"}  # settings that change no result
+_WHERE_ONLY = {"pool", "lease", "memory_limit_bytes", "keep_versions"}  # settings that change no result
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,6 +183,7 @@ class Config(_Section):
     lease: LeaseConfig = LeaseConfig()
     pool: PoolConfig = PoolConfig()
     n_exemplars: PositiveInt = 5
+    keep_versions: PositiveInt | None = 100
     memory_limit_bytes: PositiveInt | None = None
 
     def rules_sha256(self) -> str:

@@ -36,6 +36,7 @@ from cluster_engine.store.catalog import current_version, find_slot, list_versio
 from cluster_engine.store.commit import check_writable, commit_version
 from cluster_engine.store.lease import hold_lease
 from cluster_engine.store.location import locate
+from cluster_engine.store.retention import remove_versions
 from cluster_engine.store.snapshot import ConceptStore
 from cluster_engine.store.work import Work
 
@@ -197,6 +198,8 @@ def _run(batch: Batch, fence: Fence | None, progress: Reporter | None, *, dry_ru
         )
     if work is not None:
         work.clear()
+    if batch.settings.keep_versions is not None and locate(batch.store).is_local:
+        remove_versions(batch.store, batch.settings.keep_versions)
     manifest = ConceptStore.open(batch.store, version=version).manifest
     return replace(report, version=version, content_sha256=manifest.content_sha256)
 
