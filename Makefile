@@ -80,9 +80,10 @@ test-numa: $(VENV)/.installed-test
 mutants: $(VENV)/.installed-test
 	CLUSTER_ENGINE_MUTANTS=10000 $(BIN)/python -m pytest -s tests/unit/test_data_mutation.py tests/unit/test_serving_mutation.py
 
-# The tests kill 20 actors of a service; this kills 200.
+# The tests kill 20 actors of a service, and let batches overlap in 3 rounds; this kills 200, and lets them in 100.
 kills: $(VENV)/.installed-test
 	CLUSTER_ENGINE_KILLS=200 $(BIN)/python -m pytest tests/ray/test_service.py -k killed
+	CLUSTER_ENGINE_ROUNDS=100 $(BIN)/python -m pytest tests/unit/test_store_lease.py -k eight
 
 sanitize: $(VENV)/.installed-test
 	tests/native/sanitize_tests.sh $(BIN)/python

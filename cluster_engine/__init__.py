@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cluster_engine.assigner import ConceptAssigner
     from cluster_engine.batch import BatchReport
     from cluster_engine.dendrogram import Dendrogram
-    from cluster_engine.driver import consolidate, retain
+    from cluster_engine.driver import Preview, consolidate, preview, retain
     from cluster_engine.estimator import ConceptClustering
     from cluster_engine.planning import BatchPlan, plan_batch
     from cluster_engine.search.conditions import Condition
@@ -41,6 +41,7 @@ __all__ = [
     "Deduplication",
     "Dendrogram",
     "Plan",
+    "Preview",
     "approximate_linkage",
     "consolidate",
     "deduplicate",
@@ -48,6 +49,7 @@ __all__ = [
     "linkage",
     "plan",
     "plan_batch",
+    "preview",
     "retain",
     "undo",
 ]
@@ -64,6 +66,8 @@ _MODULES = {
     "BatchPlan": "cluster_engine.planning",
     "consolidate": "cluster_engine.driver",
     "plan_batch": "cluster_engine.planning",
+    "Preview": "cluster_engine.driver",
+    "preview": "cluster_engine.driver",
     "retain": "cluster_engine.driver",
     "undo": "cluster_engine.undo",
     "distributed_linkage": "cluster_engine.shards.linkage",

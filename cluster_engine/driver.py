@@ -10,17 +10,18 @@ commit; what a batch that was killed had finished, the next start of the same ba
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster_engine.batch import Batch, BatchReport, repeated_report, report_cycle, report_table
+from cluster_engine.concepts.difference import Difference, diff_concepts
 from cluster_engine.concepts.known import Known, StoredTables
 from cluster_engine.concepts.records import episode_table, stored_episodes, text_column
 from cluster_engine.config import Config, load_config
-from cluster_engine.cycle import Moment, is_due, run_cycle
+from cluster_engine.cycle import CycleResult, Moment, is_due, run_cycle
 from cluster_engine.data.merging import leave_out_stored
 from cluster_engine.data.quarantine import Quarantine, join_quarantines
 from cluster_engine.data.reading import read_episodes
@@ -41,11 +42,13 @@ from cluster_engine.store.snapshot import ConceptStore
 from cluster_engine.store.work import Work
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
     from pathlib import Path
 
     from cluster_engine.data.episodes import Episodes
     from cluster_engine.data.files import EpisodeInput
+    from cluster_engine.shards.actor import ActorReport
     from cluster_engine.store.lease import Fence
 
 _FACTS = ["episode_id", "time", "importance", "evergreen"]
@@ -59,7 +62,6 @@ def consolidate(
     slot: str | None = None,
     as_of: datetime | None = None,
     rebuild: bool = False,
-    dry_run: bool = False,
     progress: Reporter | None = None,
 ) -> BatchReport:
     """Fold episodes into the concepts of a store, on Ray: one cycle.
@@ -79,8 +81,6 @@ def consolidate(
         of the newest episode. Never the clock of this machine, and never before the cycle before.
     rebuild : bool
         Cluster all episodes from scratch, and match the groups to the concepts there are.
-    dry_run : bool
-        Do all but the commit.
     progress : callable, optional
         Called with :class:`cluster_engine.progress.Progress`.
 
@@ -98,9 +98,7 @@ def consolidate(
     The result is the same bytes for any order of the rows, number of actors, threads, hosts, and instruction set. Of
     several that run on a store at a time, one works and the others wait for it (`Config.lease`).
     """
-    settings = config if isinstance(config, Config) else load_config(config) if config is not None else Config()
-    batch = Batch(input, store, settings, slot, as_of, is_rebuild=rebuild)
-    return _run_alone(batch, progress, dry_run=dry_run)
+    return _run_alone(Batch(input, store, _settings(config), slot, as_of, is_rebuild=rebuild), progress)
 
 
 def retain(
@@ -109,7 +107,6 @@ def retain(
     config: Config | str | Path | None = None,
     *,
     slot: str | None = None,
-    dry_run: bool = False,
     progress: Reporter | None = None,
 ) -> BatchReport:
     """Delete the episodes from before a time, for good, in a cycle of its own; the only way that episodes go.
@@ -123,7 +120,7 @@ def retain(
     store : path or URI
     since : datetime
         With a zone.
-    config, slot, dry_run, progress
+    config, slot, progress
         As of :func:`consolidate`.
 
     Returns
@@ -135,21 +132,80 @@ def retain(
     InputError
         No episode would be left.
     """
-    settings = config if isinstance(config, Config) else load_config(config) if config is not None else Config()
-    return _run_alone(Batch([], store, settings, slot, since=since), progress, dry_run=dry_run)
+    return _run_alone(Batch([], store, _settings(config), slot, since=since), progress)
 
 
-def _run_alone(batch: Batch, progress: Reporter | None, *, dry_run: bool) -> BatchReport:
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a batch would do.
+
+    Attributes
+    ----------
+    report : BatchReport
+        With version 0.
+    difference : Difference
+        Between the current version and the one that would be.
+    journal : pyarrow.Table
+        What would change, and why.
+    concepts : pyarrow.Table
+        Those that there would be.
+    """
+
+    report: BatchReport
+    difference: Difference
+    journal: pa.Table
+    concepts: pa.Table
+
+
+def preview(
+    input: EpisodeInput,  # noqa: A002  # the public name
+    store: str | Path,
+    config: Config | str | Path | None = None,
+    *,
+    slot: str | None = None,
+    as_of: datetime | None = None,
+    rebuild: bool = False,
+    since: datetime | None = None,
+    progress: Reporter | None = None,
+) -> Preview:
+    """Do all of a batch but the commit: nothing is written anywhere.
+
+    Parameters
+    ----------
+    input, store, config, slot, as_of, rebuild, progress
+        As of :func:`consolidate`.
+    since : datetime, optional
+        As of :func:`retain`, of whose batch this is then the preview; `input` is not looked at.
+    """
+    batch = Batch(input, store, _settings(config), slot, as_of, is_rebuild=rebuild, since=since)
+    stored = _opened(batch)
+    cycled = _cycle(batch, stored, Steps(), progress)
+    after = cycled.result.tables | {"episodes": pa.table({"episode_id": cycled.known.roster.ids})}
+    names = ("concepts", "bindings", "episodes")
+    before = {name: after[name].slice(0, 0) for name in names}
+    if stored is not None:
+        before = {
+            "concepts": stored.concepts(),
+            "bindings": stored.bindings(),
+            "episodes": stored.episodes(["episode_id"]),
+        }
+    difference = diff_concepts(before, after)
+    return Preview(cycled.report(Steps()), difference, cycled.result.added["journal"], after["concepts"])
+
+
+def _settings(config: Config | str | Path | None) -> Config:
+    return config if isinstance(config, Config) else load_config(config) if config is not None else Config()
+
+
+def _run_alone(batch: Batch, progress: Reporter | None) -> BatchReport:
     """Run a batch while no other works on the store."""
+    check_writable(batch.store)
     if (done := _repetition(batch)) is not None:
         return done
-    if dry_run:
-        return _run(batch, None, progress, dry_run=True)
-    check_writable(batch.store)
     lease = batch.settings.lease
     with hold_lease(batch.store, ttl_s=lease.ttl_s, wait_s=lease.wait_s) as fence:
         done = _repetition(batch)  # whoever had the lease before may have done it
-        return done if done is not None else _run(batch, fence, progress, dry_run=False)
+        return done if done is not None else _run(batch, fence, progress)
 
 
 def _repetition(batch: Batch) -> BatchReport | None:
@@ -160,15 +216,56 @@ def _repetition(batch: Batch) -> BatchReport | None:
     return replace(repeated_report(ConceptStore.open(batch.store, version=told)), version=committed, slot=batch.slot)
 
 
-def _run(batch: Batch, fence: Fence | None, progress: Reporter | None, *, dry_run: bool) -> BatchReport:
+def _opened(batch: Batch) -> ConceptStore | None:
+    """Return the current version of the store; None where there is none yet, and the batch can do without."""
     base = current_version(batch.store)
-    stored = None if base is None and batch.since is None else ConceptStore.open(batch.store, version=base)
-    work = None if dry_run else Work(batch.store, batch.key(stored))
+    return None if base is None and batch.since is None else ConceptStore.open(batch.store, version=base)
+
+
+def _run(batch: Batch, fence: Fence | None, progress: Reporter | None) -> BatchReport:
+    stored = _opened(batch)
+    work = Work(batch.store, batch.key(stored))
     steps = Steps(work)
-    reporter = progress if work is None else Published(work.publish_status, batch.slot, progress)
+    cycled = _cycle(batch, stored, steps, Published(work.publish_status, batch.slot, progress))
+    report = cycled.report(steps)
+    with timed("commit", report.seconds):
+        tables = {**cycled.result.tables, "quarantine": cycled.quarantine.table}
+        tables["report"] = report_table(report, cycled.actors)
+        added = dict(cycled.result.added)
+        if batch.since is not None and stored is not None:
+            del added["episodes"]
+            kept = stored.select_episodes(cycled.known.roster.ids)
+            tables["episodes"] = pa.concat_tables(kept).sort_by("episode_id")
+        base = 0 if stored is None else stored.version
+        version = commit_version(batch.store, tables, added=added, slot=batch.slot, expected_version=base, fence=fence)
+    work.clear()
+    if batch.settings.keep_versions is not None and locate(batch.store).is_local:
+        remove_versions(batch.store, batch.settings.keep_versions)
+    manifest = ConceptStore.open(batch.store, version=version).manifest
+    return replace(report, version=version, content_sha256=manifest.content_sha256)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cycled:
+    """A cycle that has run and is not committed."""
+
+    known: Known
+    quarantine: Quarantine
+    moment: Moment
+    result: CycleResult
+    actors: Sequence[ActorReport]
+    seconds: dict[str, float]
+
+    def report(self, steps: Steps) -> BatchReport:
+        seconds = {**steps.seconds, **self.seconds}
+        return report_cycle(
+            self.result, self.moment, self.known, self.quarantine, seconds=seconds, resumed=steps.resumed
+        )
+
+
+def _cycle(batch: Batch, stored: ConceptStore | None, steps: Steps, reporter: Reporter | None) -> _Cycled:
     known, quarantine = _known(batch, stored, steps, reporter)
     moment = Moment(known.last.number + 1, batch.as_of_us(known), batch.slot)
-
     with connected(), ShardPool(batch.settings.pool) as pool:
         engine = PooledEngine(pool, batch.settings.memory_limit_bytes, reporter)
         result = run_cycle(
@@ -181,27 +278,7 @@ def _run(batch: Batch, fence: Fence | None, progress: Reporter | None, *, dry_ru
             is_rebuild=batch.is_rebuild or is_due(known, batch.settings),
             threads=count_threads(),
         )
-        actors = pool.reports
-
-    seconds = {**steps.seconds, **engine.seconds}
-    report = report_cycle(result, moment, known, quarantine, seconds=seconds, resumed=steps.resumed)
-    if dry_run:
-        return report
-    with timed("commit", seconds):
-        tables = {**result.tables, "quarantine": quarantine.table, "report": report_table(report, actors)}
-        added = dict(result.added)
-        if batch.since is not None and stored is not None:
-            del added["episodes"]
-            tables["episodes"] = pa.concat_tables(stored.select_episodes(known.roster.ids)).sort_by("episode_id")
-        version = commit_version(
-            batch.store, tables, added=added, slot=batch.slot, expected_version=base or 0, fence=fence
-        )
-    if work is not None:
-        work.clear()
-    if batch.settings.keep_versions is not None and locate(batch.store).is_local:
-        remove_versions(batch.store, batch.settings.keep_versions)
-    manifest = ConceptStore.open(batch.store, version=version).manifest
-    return replace(report, version=version, content_sha256=manifest.content_sha256)
+        return _Cycled(known, quarantine, moment, result, pool.reports, engine.seconds)
 
 
 def _known(

@@ -5,16 +5,18 @@ from __future__ import annotations
 import signal
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path  # noqa: TC003  # Typer reads the annotations
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from cluster_engine import lookup, terminal
+from cluster_engine import change_tables, lookup, terminal
 from cluster_engine.batch import slot_time
 from cluster_engine.cli.app import Json, Store, app, make_console, print_json, terminable
 from cluster_engine.config import Config, load_config, parse_config
 from cluster_engine.data.adapters import FORMATS
+from cluster_engine.driver import Preview, preview
 from cluster_engine.driver import consolidate as run_batch
 from cluster_engine.embedding.embedder import DEFAULT
 from cluster_engine.errors import ConfigError
@@ -27,12 +29,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from cluster_engine.batch import BatchReport
-    from cluster_engine.progress import Reporter
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Do all but the commit, and say what would change.")]
 
+T = TypeVar("T")
+
 _SUMMARY_CONCEPTS = 10
+_CHANGES_SHOWN = 50
 _ENDINGS = {
     KeyboardInterrupt: ("interrupted", ExitCode.INTERRUPTED),
     SystemExit: ("terminated", ExitCode.TERMINATED),
@@ -89,19 +92,16 @@ def consolidate(
     }
     settings = override_config(config, options)
     time = None if as_of is None else parse_time(as_of, "--as-of")
-    report = run_told(
-        store,
-        lambda progress: run_batch(
-            inputs, store, settings, slot=slot, as_of=time, rebuild=rebuild, dry_run=dry_run, progress=progress
-        ),
-    )
+    batch: dict[str, Any] = {"slot": slot, "as_of": time, "rebuild": rebuild}
+    if dry_run:
+        show_preview(run_told(store, partial(preview, inputs, store, settings, **batch)), store, as_json=as_json)
+        return
+    report = run_told(store, partial(run_batch, inputs, store, settings, **batch))
     if as_json:
         print_json(asdict(report))
         return
     console = make_console()
     console.print(terminal.batch_summary(report, store))
-    if dry_run:
-        return
     committed = ConceptStore.open(store, version=report.version)
     console.print(terminal.concept_table(lookup.concept_records(committed, _SUMMARY_CONCEPTS)))
 
@@ -120,12 +120,30 @@ def parse_time(text: str, option: str) -> datetime:
     return time
 
 
-def run_told(store: str, run: Callable[[Reporter], BatchReport]) -> BatchReport:
+def show_preview(found: Preview, store: str, *, as_json: bool) -> None:
+    """Say what a batch would change."""
+    if as_json:
+        print_json(
+            asdict(found.report) | {"difference": asdict(found.difference), "journal": found.journal.to_pylist()}
+        )
+        return
+    console = make_console()
+    console.print(terminal.batch_summary(found.report, store))
+    titles = {row["concept_id"]: lookup.title(row) for row in found.concepts.to_pylist()}
+    if current_version(store) is not None:
+        titles = {
+            row["concept_id"]: lookup.title(row) for row in ConceptStore.open(store).concepts().to_pylist()
+        } | titles
+    for part in change_tables.difference_tables(found.difference, titles, _CHANGES_SHOWN):
+        console.print(part)
+
+
+def run_told(store: str, run: Callable[..., T]) -> T:
     """Run a batch while its progress is shown; if it is interrupted, say what the store is, and exit."""
     before = current_version(store)
     try:
         with terminable(), terminal.shown_progress(sys.stderr) as progress:
-            return run(progress)
+            return run(progress=progress)
     except (KeyboardInterrupt, SystemExit) as end:
         if isinstance(end, SystemExit) and end.code != signal.SIGTERM:
             raise

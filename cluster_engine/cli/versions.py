@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path  # noqa: TC003  # Typer reads the annotations
 from typing import Annotated, Any
 
@@ -11,8 +11,9 @@ import typer
 
 from cluster_engine import terminal
 from cluster_engine.cli.app import Json, Store, app, make_console, print_json
-from cluster_engine.cli.batch import DryRun, parse_time, run_told
+from cluster_engine.cli.batch import DryRun, parse_time, run_told, show_preview
 from cluster_engine.config import Config, load_config
+from cluster_engine.driver import preview
 from cluster_engine.driver import retain as run_retention
 from cluster_engine.errors import ConfigError
 from cluster_engine.store.retention import remove_versions
@@ -54,21 +55,22 @@ def retain(
 
     Versions before the one that this makes still have the episodes; remove them with --versions.
     """
-    if since is None and versions is None:
-        raise ConfigError("give --since, --versions, or both")
+    if since is None and (versions is None or dry_run):
+        raise ConfigError("give --since, --versions, or both; --dry-run goes with --since")
     facts: dict[str, Any] = {}
     if since is not None:
         time, settings = parse_time(since, "--since"), load_config(config) if config is not None else Config()
-        report = run_told(
-            store, lambda progress: run_retention(store, time, settings, slot=slot, dry_run=dry_run, progress=progress)
-        )
+        if dry_run:
+            found = run_told(store, partial(preview, [], store, settings, slot=slot, since=time))
+            show_preview(found, store, as_json=as_json)
+            return
+        report = run_told(store, partial(run_retention, store, time, settings, slot=slot))
         facts |= asdict(report)
         if not as_json:
             make_console().print(terminal.batch_summary(report, store))
-    if versions is not None and not dry_run:
+    if versions is not None:
         facts["removed_versions"] = remove_versions(store, versions)
         if not as_json:
             make_console().print(f"{len(facts['removed_versions'])} versions were removed", markup=False)
     if as_json:
         print_json(facts)
-    sys.stdout.flush()

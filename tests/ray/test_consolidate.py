@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import textwrap
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
+import pyarrow.compute as pc
 import pytest
 from episode_files import clustered_vectors, write_episodes
 from scipy.cluster import hierarchy
@@ -18,6 +20,7 @@ from scipy.spatial.distance import pdist
 
 import cluster_engine as ce
 import native_simd
+from cluster_engine.concepts.difference import diff_concepts
 from cluster_engine.config import Config, CutConfig, PoolConfig
 from cluster_engine.errors import CapacityError, InputError
 
@@ -179,17 +182,48 @@ class TestBatches:
         assert set(idle) == {1}
         assert one.concepts().drop_columns("idle_cycles").equals(two.concepts().drop_columns("idle_cycles"))
 
-    def test_a_dry_run_says_what_would_change_and_changes_nothing(self, episodes: Path, tmp_path: Path) -> None:
+    def test_a_preview_says_what_would_change_and_changes_nothing(self, episodes: Path, tmp_path: Path) -> None:
         half = write_episodes(tmp_path / "half.parquet", VECTORS, np.arange(0, 600, 2))
-        nothing = ce.consolidate(half, tmp_path / "store", dry_run=True)
-        assert (nothing.version, nothing.content_sha256) == (0, "")
-        assert nothing.changes["born"] == nothing.n_concepts > 0
-        assert not list((tmp_path / "store").glob("versions/*"))
-        first = ce.consolidate(half, tmp_path / "store")
-        dry = ce.consolidate(episodes, tmp_path / "store", dry_run=True)
-        assert ce.ConceptStore.open(tmp_path / "store").manifest.content_sha256 == first.content_sha256
-        done = ce.consolidate(episodes, tmp_path / "store")
-        assert (dry.changes, dry.n_concepts, dry.cut_distance) == (done.changes, done.n_concepts, done.cut_distance)
+        store = tmp_path / "store"
+        first = ce.preview(half, store)
+        assert (first.report.version, first.report.content_sha256) == (0, "")
+        assert first.report.changes["born"] == first.difference.after["active"] == len(first.concepts)
+        assert not store.exists()
+        done = [ce.consolidate(half, store)]
+        found = ce.preview(episodes, store)
+        assert ce.ConceptStore.open(store).manifest.content_sha256 == done[0].content_sha256
+        done.append(ce.consolidate(episodes, store))
+        assert (found.report.changes, found.report.cut_distance) == (done[1].changes, done[1].cut_distance)
+        one, two = (ce.ConceptStore.open(store, version=version) for version in (1, 2))
+        assert found.concepts.equals(two.concepts())
+        assert found.journal.equals(two.journal().filter(pc.equal(two.journal()["cycle"], 2)))
+        tables = [{"concepts": version.concepts(), "bindings": version.bindings()} for version in (one, two)]
+        assert found.difference.changes == diff_concepts(*tables).changes
+
+    def test_episodes_go_only_when_asked(self, episodes: Path, tmp_path: Path) -> None:
+        store = tmp_path / "store"
+        made = ce.consolidate(episodes, store)
+        since = datetime.fromtimestamp(100, timezone.utc)  # of an episode's row is its second
+        told = ce.preview([], store, since=since)
+        assert told.difference.after["episodes"] == 500
+        report = ce.retain(store, since, slot="let go")
+        assert (report.version, report.n_episodes, report.cycle) == (2, 500, 2)
+        kept = ce.ConceptStore.open(store)
+        assert set(kept.episodes()["episode_id"].to_pylist()) == {f"episode-{row:05d}" for row in range(100, 600)}
+        bound = set(kept.bindings()["episode_id"].to_pylist())
+        assert bound <= set(kept.episodes()["episode_id"].to_pylist())
+        units = {f"episode-{row:05d}": VECTORS[row] / np.linalg.norm(VECTORS[row]) for row in range(600)}
+        members: dict[int, list[str]] = {}
+        for row in kept.bindings().to_pylist():
+            members.setdefault(row["concept_id"], []).append(row["episode_id"])
+        for concept in kept.concepts().to_pylist():
+            mean = np.sum([units[name] for name in members[concept["concept_id"]]], axis=0)
+            np.testing.assert_allclose(concept["centroid"], mean / np.linalg.norm(mean), atol=1e-5)
+        assert ce.ConceptStore.open(store, version=1).n_rows("episodes") == made.n_episodes == 600
+        with pytest.raises(InputError, match="nothing was deleted"):
+            ce.retain(store, datetime(2030, 1, 1, tzinfo=timezone.utc))
+        assert ce.undo(store) == 3
+        assert ce.ConceptStore.open(store).manifest.content_sha256 == made.content_sha256
 
     def test_one_episode_and_equal_episodes(self, tmp_path: Path) -> None:
         one = ce.consolidate(write_episodes(tmp_path / "1.parquet", VECTORS[:1]), tmp_path / "one")
