@@ -176,7 +176,7 @@ def _take(location: Location, holder: str, ttl_s: float, wait_s: float) -> Fence
     with store_errors(location, "take the lease of"):
         make_layout(root)
         while True:
-            with hold_lock(root / ".lock", _LOCK_TIMEOUT_S):
+            with hold_lock(root / ".lock", max(_LOCK_TIMEOUT_S, deadline - time.monotonic())):
                 lease = read_lease(location)
                 if lease is None or datetime.fromisoformat(lease.until) <= _now():
                     fence = Fence(1 if lease is None else lease.token + 1)
