@@ -8,13 +8,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := $(wildcard native_simd/csrc/*) native_simd/_build.py setup.py pyproject.toml
 
-.PHONY: demo test lint unit native ray bench bench-check bench-baseline cachegrind counters flamegraph test-neon test-numa mutants kills sanitize clean
+.PHONY: demo test lint unit native ray browser bench bench-check bench-baseline cachegrind counters flamegraph test-neon test-numa mutants kills sanitize clean
 
 demo: $(VENV)/.installed-plot
 	$(BIN)/cluster-engine consolidate --input demo/episodes.parquet --store out/demo
 	$(BIN)/cluster-engine show --store out/demo --limit 20 --dendrogram out/demo.png
 
-test: lint unit native ray
+test: lint unit native ray browser
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -30,6 +30,10 @@ native: $(VENV)/.installed-test
 
 ray: $(VENV)/.installed-test
 	$(BIN)/python -m pytest tests/ray
+
+browser: $(VENV)/.installed-test
+	tests/browser/chromium.sh
+	$(BIN)/python -m pytest tests/browser
 
 bench: $(VENV)/.installed-bench $(VENV)-rac
 	$(BIN)/python -m benchmarks.kernels
@@ -76,9 +80,10 @@ test-numa: $(VENV)/.installed-test
 mutants: $(VENV)/.installed-test
 	CLUSTER_ENGINE_MUTANTS=10000 $(BIN)/python -m pytest -s tests/unit/test_data_mutation.py tests/unit/test_serving_mutation.py
 
-# The tests kill 20 actors of a service; this kills 200.
+# The tests kill 20 actors of a service, and let batches overlap in 3 rounds; this kills 200, and lets them in 100.
 kills: $(VENV)/.installed-test
 	CLUSTER_ENGINE_KILLS=200 $(BIN)/python -m pytest tests/ray/test_service.py -k killed
+	CLUSTER_ENGINE_ROUNDS=100 $(BIN)/python -m pytest tests/unit/test_store_lease.py -k eight
 
 sanitize: $(VENV)/.installed-test
 	tests/native/sanitize_tests.sh $(BIN)/python

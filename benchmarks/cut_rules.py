@@ -1,15 +1,16 @@
 """Compare rules that choose where to cut a dendrogram; ``docs/cut-rules.md`` holds the outcome and the advice.
 
 A rule sees the dendrogram (average linkage, cosine distance) and, where it needs them, the pair similarities; never
-the labels. ``python -m benchmarks.cut_rules DATA_NOUN TOKENIZER_JSON`` prints one Markdown table per data set
-(``cut_data.py`` and ``demo/README.md`` say where the two files come from). Embedding takes
-most of its quarter of an hour.
+the labels. ``python -m benchmarks.cut_rules DATA_NOUN`` prints one Markdown table per data set
+(``cut_data.py`` says where the file comes from). Embedding takes most of its quarter of an hour.
 """
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import fastcluster
@@ -19,7 +20,7 @@ from scipy.stats import beta
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.metrics import adjusted_rand_score, v_measure_score
 
-from benchmarks.cut_data import Dataset, all_datasets, text_files
+from benchmarks.cut_data import Dataset, all_datasets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -250,7 +251,9 @@ def print_table(data: Dataset) -> None:
 
 
 def main() -> None:
-    for data in all_datasets(*text_files(__doc__)):
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("data_noun", type=Path, help="data.noun of WordNet 3.0")
+    for data in all_datasets(parser.parse_args().data_noun):
         print_table(data)
 
 

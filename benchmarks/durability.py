@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 
 from benchmarks.figures import Figure, of_turns
+from benchmarks.stores import commit_concepts
 from benchmarks.suite import Part, Suite
 from cluster_engine.shards.durable import DurableShards
 from cluster_engine.shards.mutation import Mutation
-from cluster_engine.store.commit import commit_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,15 +31,9 @@ _LOGGED = 2_000  # batches that a start replays
 
 def _store(path: Path) -> Path:
     """Commit a version with resident bindings."""
-    tables = {name: pa.table({"x": [1]}) for name in ("dendrogram", "episodes", "hierarchy", "quarantine", "report")}
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.ones(4, np.float32)), 4)
     number = np.arange(_RESIDENT)
-    halves = pa.array(np.full(_RESIDENT, 0.5, np.float32))
-    tables["concepts"] = pa.table({"concept_id": [0], "centroid": vectors})
-    tables["bindings"] = pa.table(
-        {"concept_id": number // 50, "episode_id": number, "strength": halves, "contribution": halves}
-    )
-    commit_version(path, tables)
+    halves = np.full(_RESIDENT, 0.5, np.float32)
+    commit_concepts(path, np.ones((1, 4), np.float32), number // 50, number, halves)
     return path
 
 

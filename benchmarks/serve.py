@@ -16,17 +16,15 @@ from statistics import quantiles
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 
 from benchmarks.figures import Figure
+from benchmarks.stores import commit_concepts
 from benchmarks.suite import Part, Suite
-from cluster_engine.concepts.records import vector_column
 from cluster_engine.serving.arrow_stream import write_columns
 from cluster_engine.serving.bodies import ARROW, JSON
 from cluster_engine.serving.deployment import serving
 from cluster_engine.shards.pool import connected
 from cluster_engine.shards.service import BindingService
-from cluster_engine.store.commit import commit_version
 from cluster_engine.store.snapshot import ConceptStore
 
 if TYPE_CHECKING:
@@ -48,12 +46,8 @@ def _vectors(n: int, seed: int) -> NDArray[np.float32]:
 
 def _commit(path: Path, n: int) -> None:
     """Commit concepts without episodes but one, which is bound to the first."""
-    tables = {name: pa.table({"x": [1]}) for name in ("dendrogram", "episodes", "hierarchy", "quarantine", "report")}
-    tables["concepts"] = pa.table({"concept_id": np.arange(n), "centroid": vector_column(_vectors(n, 1))})
-    tables["bindings"] = pa.table(
-        {"concept_id": [0], "episode_id": [0], "strength": pa.array([1.0], pa.float32()), "contribution": [0.5]}
-    )
-    commit_version(path, tables)
+    first = np.zeros(1, np.int64)
+    commit_concepts(path, _vectors(n, 1), first, first, np.ones(1, np.float32))
 
 
 def _client(

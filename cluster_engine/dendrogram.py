@@ -15,7 +15,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster_engine.concepts.records import dendrogram_table
 from cluster_engine.errors import EpisodeFileError, SchemaError
 from cluster_engine.linkage.ancestry import joining_merges
 from cluster_engine.linkage.cut import cut_at
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 MERGE_COLUMNS = ("left", "right", "distance", "n_episodes")
-"""Columns of Z as a table: those of the store's table ``dendrogram``."""
+"""Columns of Z as a table."""
 
 
 @dataclass(frozen=True, init=False, eq=False, repr=False)
@@ -227,7 +226,7 @@ class Dendrogram:
         file.writelines(newick_pieces(self.Z, self._order, self.ids.tolist()))
 
     def to_parquet(self, path: str | Path, leaves_path: str | Path | None = None) -> None:
-        """Write the merges as a Parquet file, like the store's table ``dendrogram``, and the leaves' ids as another.
+        """Write the merges as a Parquet file, and the leaves' ids as another.
 
         The cut of a forest is written with the schema of the merges, as the entry ``cut`` of its metadata.
 
@@ -241,14 +240,14 @@ class Dendrogram:
         """
         if leaves_path is None and (self.n_trees > 1 or not np.array_equal(self.ids, np.arange(self.n))):
             raise ValueError("the merges alone do not hold the ids, nor the n of a forest: give leaves_path")
-        merges = dendrogram_table(self.Z)
+        merges = _merge_table(self.Z)
         pq.write_table(merges if self.n_trees == 1 else merges.replace_schema_metadata({"cut": repr(self.cut)}), path)
         if leaves_path is not None:
             pq.write_table(pa.table({"episode_id": pa.array(self.ids)}), leaves_path)
 
     @classmethod
     def from_parquet(cls, path: str | Path, leaves_path: str | Path | None = None) -> Dendrogram:
-        """Read what `to_parquet` wrote; or the files ``dendrogram`` and ``episodes`` of a store's version.
+        """Read what `to_parquet` wrote.
 
         Raises
         ------
@@ -266,7 +265,7 @@ class Dendrogram:
 
     @classmethod
     def from_tables(cls, merges: pa.Table, leaves: pa.Table | None = None) -> Dendrogram:
-        """Make a dendrogram from the tables ``dendrogram`` and ``episodes`` of a store.
+        """Make a dendrogram from the tables that `to_parquet` writes.
 
         Parameters
         ----------
@@ -319,6 +318,12 @@ class Dendrogram:
         if not 0 <= node < n_nodes:
             raise ValueError(f"node must be from 0 to {n_nodes - 1}, got {node}")
         return operator.index(node)
+
+
+def _merge_table(z: NDArray[np.float64]) -> pa.Table:
+    left, right, distance, n_leaves = z.T
+    columns = (left.astype(np.int64), right.astype(np.int64), distance.copy(), n_leaves.astype(np.int64))
+    return pa.table(dict(zip(MERGE_COLUMNS, columns, strict=True)))
 
 
 def _read_columns(path: str | Path, names: tuple[str, ...]) -> pa.Table:

@@ -16,7 +16,9 @@
     └── StoreError              the store cannot be read or written
         ├── StoreFormatError    written by a newer format than this code knows
         ├── StoreCorruptError   a file is missing or its checksum differs
+        ├── LeaseHeldError      another writer holds the lease
         └── CommitConflictError another writer published this version first
+            └── FencedError     another writer took the lease meanwhile
 
 Every class passes its fields to ``Exception.__init__``, so each pickles across Ray.
 """
@@ -80,5 +82,13 @@ class StoreCorruptError(StoreError):
     """A file of the store is missing or its checksum differs from the manifest."""
 
 
+class LeaseHeldError(StoreError):
+    """Another writer holds the lease of the store; nothing was changed."""
+
+
 class CommitConflictError(StoreError):
     """Another writer published this version first; nothing was changed."""
+
+
+class FencedError(CommitConflictError):
+    """Another writer took the lease of the store meanwhile; nothing was changed."""

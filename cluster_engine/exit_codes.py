@@ -9,6 +9,7 @@ from cluster_engine.errors import (
     ClusterConnectionError,
     ConfigError,
     InputError,
+    LeaseHeldError,
     PassError,
     PlacementError,
     ServiceError,
@@ -41,6 +42,9 @@ class ExitCode(IntEnum):
     CLUSTER = 6
     """Ray cannot be reached or refuses this client, or actors cannot start, finish or be bound to a NUMA node."""
 
+    BUSY = 7
+    """Another run holds the lease of the store; nothing was done."""
+
     INTERRUPTED = 130
     """Ctrl-C."""
 
@@ -53,6 +57,7 @@ _CODES: dict[type[Exception], ExitCode] = {
     IsaUnavailableError: ExitCode.USAGE,
     InputError: ExitCode.INPUT,
     CapacityError: ExitCode.CAPACITY,
+    LeaseHeldError: ExitCode.BUSY,  # before StoreError, whose subclass it is: the first match counts
     StoreError: ExitCode.STORE,
     ClusterConnectionError: ExitCode.CLUSTER,
     PassError: ExitCode.CLUSTER,

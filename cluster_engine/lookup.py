@@ -1,4 +1,4 @@
-"""What a store says about its concepts, as plain records: the answers to `search` and `show`.
+"""What a store says about its concepts, as plain records: the answers to `search`, `show` and `explain`.
 
 Owns the joining of tables. Refuses to know how an answer is shown.
 """
@@ -11,12 +11,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cluster_engine.concepts.labels import label_concepts
+from cluster_engine.concepts.lineage import trace_concept
 from cluster_engine.data.files import find_files
 from cluster_engine.data.formats import inspect_file, read_batches
 from cluster_engine.data.schema import missing_column
 from cluster_engine.errors import InputError, SchemaError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -68,12 +71,84 @@ def concept_detail(store: ConceptStore, concept_id: int, limit: int) -> Record:
     }
 
 
+def read_labels(store: ConceptStore) -> dict[int, tuple[str, ...]]:
+    """Return the most distinctive terms of each concept, from the texts of all members. Some seconds for 10^5 texts."""
+    return label_concepts(store.bindings(), store.episodes(["episode_id", "text"]))
+
+
+def add_labels(store: ConceptStore, concepts: Sequence[Record]) -> list[Record]:
+    """Return the records, each with its "label": the terms of `read_labels`."""
+    labels = read_labels(store)
+    return [concept | {"label": labels.get(concept["concept_id"], ())} for concept in concepts]
+
+
+def explain_concept(store: ConceptStore, concept_id: int, n_nearest: int) -> Record:
+    """Return why a concept is there, or where it went.
+
+    Returns
+    -------
+    Record
+        "concept": as in `concept_records`, with its "label"; None where it is no more. "became": the concept that it
+        was absorbed into, in the end, or None. "story": a list of `cluster_engine.concepts.lineage.Event`, its own and
+        those of the concepts that it came from or took in. "nearest": other concepts by the cosine of their centroids.
+        "titles": what every concept of the answer is about, by id, as far as it is still there.
+
+    Raises
+    ------
+    InputError
+        The version has no such concept, and its journal never had.
+    """
+    records = {record["concept_id"]: record for record in concept_records(store)}
+    journal = store.journal()
+    story = trace_concept(journal, concept_id)
+    if concept_id not in records and not story:
+        raise InputError(
+            f"no concept {concept_id} in version {store.version} of {store.uri}, nor in its journal; `show` lists them"
+        )
+    labels = read_labels(store)
+    nearest = _nearest_others(store, concept_id, n_nearest) if concept_id in records else []
+    mentioned = {name for event in story for name in (event.concept_id, *event.other_ids)}
+    named = (mentioned | {neighbour["concept_id"] for neighbour in nearest}) & records.keys()
+    concept = records.get(concept_id)
+    return {
+        "concept_id": concept_id,
+        "concept": None if concept is None else concept | {"label": labels.get(concept_id, ())},
+        "became": _became(journal, concept_id) if concept is None else None,
+        "story": story,
+        "nearest": nearest,
+        "titles": {name: " ".join(labels.get(name, ())) or title(records[name]) for name in sorted(named)},
+    }
+
+
+def _nearest_others(store: ConceptStore, concept_id: int, k: int) -> list[Record]:
+    concepts = store.concepts()
+    row = pc.index(concepts["concept_id"], pa.scalar(concept_id, pa.int64())).as_py()
+    centroid = np.asarray(concepts["centroid"][row].as_py(), np.float32)
+    if not centroid.any():  # its members cancel out: it is like nothing
+        return []
+    found = store.search(centroid[np.newaxis], k + 1, exact=True)
+    pairs = zip(found.concept_ids[0].tolist(), found.similarities[0].tolist(), strict=True)
+    return [{"concept_id": name, "similarity": cosine} for name, cosine in pairs if name != concept_id][:k]
+
+
+def _became(journal: pa.Table, concept_id: int) -> int | None:
+    """Return the concept that one was absorbed into, which may have been absorbed in turn, and so on."""
+    absorbed = journal.filter(pc.equal(journal["kind"], pa.scalar("absorbed", journal["kind"].type))).select(
+        ["concept_id", "other_ids"]
+    )
+    targets = {row["concept_id"]: row["other_ids"][0] for row in absorbed.to_pylist()}
+    name = concept_id
+    for _ in targets:  # each link once, were there a circle
+        name = targets.get(name, name)
+    return None if name == concept_id else name
+
+
 def _strongest_bindings(store: ConceptStore, concept_id: int, limit: int) -> list[Record]:
     bindings = store.bindings()
     bindings = bindings.filter(pc.equal(bindings["concept_id"], pa.scalar(concept_id)))
     bindings = bindings.take(pc.sort_indices(bindings, [("strength", "descending"), ("episode_id", "ascending")]))
     bindings = bindings.slice(0, limit)
-    episodes = store.episodes().drop_columns(["vector"])
+    episodes = store.episodes(["episode_id", "time", "importance", "evergreen", "text"])
     rows = pc.index_in(bindings["episode_id"].combine_chunks(), episodes["episode_id"].combine_chunks())
     facts = episodes.take(rows).drop_columns(["episode_id"]).to_pylist()
     bound = bindings.drop_columns(["concept_id"]).to_pylist()
@@ -175,7 +250,7 @@ def episode_vector(store: ConceptStore, episode_id: str) -> NDArray[np.float32]:
     InputError
         The version has no such episode.
     """
-    episodes = store.episodes()
+    episodes = store.episodes(["episode_id", "vector"])
     ids = episodes["episode_id"]
     is_number = episode_id.removeprefix("-").isdecimal()
     wanted = pa.scalar(int(episode_id) if pa.types.is_integer(ids.type) and is_number else episode_id)

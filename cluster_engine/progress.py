@@ -5,11 +5,16 @@ Owns the measurement; how it is shown (a bar, a JSON line) is the caller's busin
 
 from __future__ import annotations
 
+import math
+import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 _PAGE_BYTES = 4096
 
@@ -39,6 +44,40 @@ class Progress:
 
 
 Reporter = Callable[[Progress], None]
+_PUBLISH_INTERVAL_S = 0.5
+
+
+@dataclass(slots=True)
+class Published:
+    """A reporter that also lets other processes see what it is told, twice a second at most.
+
+    Attributes
+    ----------
+    publish : callable
+        Called with what a report says, and who and when.
+    slot : str or None
+    reporter : callable or None
+        Told of every report, too.
+    """
+
+    publish: Callable[[dict[str, Any]], None]
+    slot: str | None
+    reporter: Reporter | None = None
+    _phase: str = ""
+    _published_s: float = 0.0
+
+    def __call__(self, report: Progress) -> None:
+        """Pass a report on."""
+        if self.reporter is not None:
+            self.reporter(report)
+        now_s = time.monotonic()
+        if report.phase == self._phase and now_s - self._published_s < _PUBLISH_INTERVAL_S:
+            return
+        self._phase, self._published_s = report.phase, now_s
+        who = {"pid": os.getpid(), "host": socket.gethostname(), "slot": self.slot}
+        record = who | asdict(report) | {"updated": datetime.now(timezone.utc).isoformat()}
+        record["remaining_s"] = None if math.isnan(report.remaining_s) else report.remaining_s
+        self.publish(record)
 
 
 def resident_bytes() -> int:

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from cluster_engine import progress
+    from cluster_engine.batch import BatchReport
     from cluster_engine.doctor import Check
-    from cluster_engine.driver import BatchReport
     from cluster_engine.lookup import Record
+    from cluster_engine.submission import Job
 
 JSON_INTERVAL_S = 5.0
 _MIB = 1 << 20
@@ -130,10 +131,12 @@ def batch_summary(report: BatchReport, uri: str) -> Text:
     if report.repeated:
         return Text(f"slot {report.slot!r} was committed before, as version {report.version}; nothing was changed\n")
     refused = f"{report.n_quarantined:,} rows were refused: the quarantine table says why\n"
+    result = f"version {report.version} of {uri}" if report.version else "a dry run, nothing was committed"
+    changes = ", ".join(f"{count:,} {kind}" for kind, count in report.changes.items()) or "no concept changed"
+    way = "all clustered from scratch" if report.is_rebuild else "folded into the concepts there were"
     return Text.assemble(
-        f"{report.n_episodes:,} episodes ({report.n_new_episodes:,} new) give {report.n_concepts:,} concepts with "
-        f"{report.n_bindings:,} bindings, cut at distance {report.cut_distance:.3f}: version {report.version} "
-        f"of {uri}\n",
+        f"{report.n_episodes:,} episodes ({report.n_new_episodes:,} new), {way}, give {report.n_concepts:,} concepts "
+        f"with {report.n_bindings:,} bindings, cut at distance {report.cut_distance:.3f}: {result}\n{changes}\n",
         (", ".join(f"{phase} {spent:.2f} s" for phase, spent in report.seconds.items()) + "\n", "dim"),
         (refused if report.n_quarantined else "", "yellow"),
     )
@@ -166,12 +169,13 @@ def concept_table(concepts: Sequence[Record]) -> Table:
 
 
 def _about(concept: Record) -> str:
-    """Return the exemplars' texts, each once."""
+    """Return the label, if there is one, and the exemplars' texts, each once."""
+    label = " ".join(concept.get("label") or ())
     texts = [text for text in concept.get("exemplar_texts") or [] if text] or [title(concept)]
     distinct: dict[str, str] = {}
     for line in (shorten(text, 70) for text in texts):
         distinct.setdefault(line.casefold().rstrip("."), line)
-    return " · ".join(distinct.values())
+    return " · ".join([label, *distinct.values()] if label else distinct.values())
 
 
 def day(time: datetime | None) -> str:
@@ -229,4 +233,21 @@ def check_table(checks: Iterable[Check]) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False)
     for check in checks:
         table.add_row(marks.get(check.status, Text("BROKEN", style="bold red")), check.subject, Text(check.detail))
+    return table
+
+
+def job_table(jobs: Iterable[Job]) -> Table:
+    """Return the jobs of a cluster as a table."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("job", "status", "code", "slot", "store", "started", "ended"):
+        table.add_column(name, no_wrap=True, justify="right" if name == "code" else "left")
+    for job in jobs:
+        table.add_row(
+            Text(job.submission_id),
+            job.status,
+            "-" if job.exit_code is None else str(int(job.exit_code)),
+            Text(shorten(job.slot or "-", 40)),
+            Text(shorten(job.store or "-", 60)),
+            *("-" if time is None else f"{time:%Y-%m-%d %H:%M:%S}Z" for time in (job.started, job.ended)),
+        )
     return table

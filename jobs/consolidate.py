@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from cluster_engine.cli import main
+from cluster_engine.errors import ConfigError
 from cluster_engine.exit_codes import ExitCode
+from cluster_engine.submission import check_store
 
 
 def refuse_relative_store(args: list[str]) -> None:
@@ -26,11 +27,10 @@ def refuse_relative_store(args: list[str]) -> None:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--store", nargs="?")
     store = parser.parse_known_args(args)[0].store
-    if store and "://" not in store and not Path(store).is_absolute():
-        print(
-            f"error: --store {store}: a job's working directory is removed after it; give an absolute path or a URI",
-            file=sys.stderr,
-        )
+    try:
+        check_store(store or "/")
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
         sys.exit(ExitCode.USAGE)
 
 

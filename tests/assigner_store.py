@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+from store_tables import vectors, version_tables
 
-from cluster_engine.concepts.records import vector_column
 from cluster_engine.store.commit import commit_version
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 IDS = np.array([11, 3, 7, 5, 2**40])
 _DIMENSION = 6
-_OTHERS = ("bindings", "dendrogram", "episodes", "hierarchy", "quarantine", "report")
 
 
 def centroids() -> NDArray[np.float32]:
@@ -28,14 +27,14 @@ def centroids() -> NDArray[np.float32]:
 
 def store_of(path: Path, n_concepts: int) -> Path:
     """Return the path of a store with the first concepts."""
-    tables = {name: pa.table({"x": [1]}) for name in _OTHERS}
-    tables["concepts"] = pa.table(
+    concepts = pa.table(
         {
             "concept_id": IDS[:n_concepts],
-            "centroid": vector_column(np.ascontiguousarray(centroids()[:n_concepts])),
+            "state": pa.array(["active"] * n_concepts, pa.string()),
+            "centroid": vectors(np.ascontiguousarray(centroids()[:n_concepts])),
             "n_episodes": np.arange(n_concepts),
             "exemplar_ids": pa.array([[i] for i in range(n_concepts)], pa.list_(pa.int64())),
         }
     )
-    commit_version(path, tables)
+    commit_version(path, version_tables() | {"concepts": concepts})
     return path

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import random
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+from store_tables import AS_OF, TIME, vectors, version_tables
 
 from cluster_engine.shards.mutation import Mutation
 from cluster_engine.store.commit import commit_version
@@ -20,24 +22,32 @@ Pair = tuple[int, "int | str"]
 
 def binding_store(path: Path, bindings: Mapping[Pair, float], concept_ids: range = range(8)) -> Path:
     """Commit a version with these bindings, and concepts with centroids of dimension 4."""
-    vectors = np.random.default_rng(0).standard_normal((len(concept_ids), 4)).astype(np.float32)
+    centroids = np.random.default_rng(0).standard_normal((len(concept_ids), 4)).astype(np.float32)
     pairs = sorted(bindings)
     episode_ids = [episode for _, episode in pairs]
     strings = any(isinstance(episode, str) for episode in episode_ids)
-    tables = {name: pa.table({"x": [1]}) for name in ("dendrogram", "episodes", "hierarchy", "quarantine", "report")}
+    strengths = pa.array([bindings[pair] for pair in pairs], pa.float32())
+    tables = version_tables()
     tables["concepts"] = pa.table(
         {
             "concept_id": pa.array(list(concept_ids), pa.int64()),
-            "centroid": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), 4),
+            "state": ["active"] * len(concept_ids),
+            "centroid": vectors(centroids),
         }
     )
     tables["bindings"] = pa.table(
         {
             "concept_id": pa.array([concept for concept, _ in pairs], pa.int64()),
             "episode_id": pa.array(episode_ids, pa.large_string() if strings else pa.int64()),
-            "strength": pa.array([bindings[pair] for pair in pairs], pa.float32()),
-            "contribution": pa.array([0.5 for _ in pairs], pa.float32()),
+            "strength": strengths,
+            "initial": strengths,
+            "touched": pa.array([AS_OF - dt.timedelta(days=1) for _ in pairs], TIME),
         }
+    )
+    bound = sorted({concept for concept, _ in pairs})
+    sums = np.zeros((len(bound), 4))
+    tables["moments"] = pa.table(
+        {"concept_id": pa.array(bound, pa.int64()), "weight": np.ones(len(bound)), "sum": vectors(sums)}
     )
     commit_version(path, tables)
     return path

@@ -80,9 +80,10 @@ def kill_at(k: int, *, torn: bool) -> Callable[..., Any]:
 
 
 class PowerLoss:
-    """A disk that at the k-th call forgets what was not synced: file contents, and names in directories.
+    """A disk that at the k-th call forgets what was not synced: file contents, names in directories, and removals.
 
-    Each forgotten thing is forgotten by chance. Names are kept as (path, where it was before or None).
+    Each forgotten thing is forgotten by chance. Names are kept as (path, where it was before or None, content of the
+    file that it replaced or None), removals as (path, content or None for a directory).
     """
 
     def __init__(self, k: int, rng: random.Random, chance: float) -> None:
@@ -90,7 +91,8 @@ class PowerLoss:
         self.paths: dict[int, Path] = {}
         self.synced_bytes: dict[Path, int] = {}
         self.unsynced_files: set[Path] = set()
-        self.unsynced_names: list[tuple[Path, Path | None]] = []
+        self.unsynced_names: list[tuple[Path, Path | None, bytes | None]] = []
+        self.removed: list[tuple[Path, bytes | None]] = []
         self.overwritten: list[tuple[Path, int, bytes]] = []
 
     def __call__(self, index: int, name: str, call: Callable[..., Any], args: tuple[Any, ...]) -> Any:  # noqa: ANN401
@@ -99,12 +101,22 @@ class PowerLoss:
         if name == "pwrite":  # what a disk that loses the write goes back to
             fd, data, offset = args
             self.before = self.paths[fd].read_bytes()[offset : offset + len(data)]
+        if name in {"unlink", "rename"}:  # what a disk that loses the removal has still
+            path = args[-1]
+            self.replaced = path.read_bytes() if path.is_file() else None
         result = call(*args)
         if record := getattr(self, f"_{name}", None):
             record(result, *args)
         return result
 
     def strike(self) -> None:
+        self._forget_writes()
+        self._forget_removals()
+        while self.unsynced_names:
+            self._forget_name(*self.unsynced_names.pop())
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def _forget_writes(self) -> None:
         for path, offset, before in self.overwritten:
             if path.exists() and self.rng.random() < self.chance:
                 kept = self.rng.randrange(len(before) + 1)
@@ -117,21 +129,34 @@ class PowerLoss:
                 os.truncate(path, self.rng.randrange(self.synced_bytes.get(path, 0), n_bytes + 1))
                 if self.rng.random() < 0.5:
                     os.truncate(path, n_bytes)  # the length was written, the rest reads as zeros
-        for path, origin in reversed(self.unsynced_names):
-            if path.exists() and self.rng.random() < self.chance:
-                if origin is not None:
-                    path.rename(origin)
-                elif path.is_dir():
-                    shutil.rmtree(path)
+
+    def _forget_removals(self) -> None:
+        for path, content in reversed(self.removed):
+            if path.parent.exists() and not path.exists() and self.rng.random() < self.chance:
+                if content is None:
+                    path.mkdir()
                 else:
-                    path.unlink()
-        os.kill(os.getpid(), signal.SIGKILL)
+                    path.write_bytes(content)
+
+    def _forget_name(self, path: Path, origin: Path | None, replaced: bytes | None) -> None:
+        if not path.exists() or self.rng.random() >= self.chance:
+            return
+        if origin is not None:
+            path.rename(origin)
+            if replaced is not None:
+                path.write_bytes(replaced)
+            self.unsynced_names = [(_moved(name, path, origin), *rest) for name, *rest in self.unsynced_names]
+        elif path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
     def _open(self, fd: int, path: Path, flags: int, *_: int) -> None:
         self.paths[fd] = path
         if flags & os.O_CREAT:
             self.unsynced_files.add(path)
-            self.unsynced_names.append((path, None))
+            self.synced_bytes.pop(path, None)  # of one of that name that was removed
+            self.unsynced_names.append((path, None, None))
 
     def _write(self, _: int, fd: int, *__: object) -> None:
         self.unsynced_files.add(self.paths[fd])
@@ -153,26 +178,36 @@ class PowerLoss:
         self.unsynced_files.discard(synced)
         self.synced_bytes[synced] = synced.stat().st_size
         self.overwritten = [(path, *rest) for path, *rest in self.overwritten if path != synced]
-        self.unsynced_names = [(path, origin) for path, origin in self.unsynced_names if path.parent != synced]
+        self.unsynced_names = [(path, *rest) for path, *rest in self.unsynced_names if path.parent != synced]
+        self.removed = [(path, content) for path, content in self.removed if path.parent != synced]
 
     def _mkdir(self, _: None, path: Path) -> None:
-        self.unsynced_names.append((path, None))
+        self.unsynced_names.append((path, None, None))
+
+    def _unlink(self, _: None, path: Path) -> None:
+        self.removed.append((path, self.replaced))
+
+    def _rmdir(self, _: None, path: Path) -> None:
+        self.removed.append((path, None))
 
     def _rename(self, _: None, source: Path, target: Path) -> None:
-        def moved(path: Path) -> Path:
-            return target / path.relative_to(source) if source in (path, *path.parents) else path
-
-        self.overwritten = [(moved(path), *rest) for path, *rest in self.overwritten]
-        self.paths = {fd: moved(path) for fd, path in self.paths.items()}
-        self.synced_bytes = {moved(path): n_bytes for path, n_bytes in self.synced_bytes.items()}
-        self.unsynced_files = {moved(path) for path in self.unsynced_files}
-        self.unsynced_names = [(moved(path), origin) for path, origin in self.unsynced_names]
-        self.unsynced_names.append((target, source))
+        if self.replaced is not None:  # where the new file is not, the old one is
+            self.unsynced_names = [(path, *rest) for path, *rest in self.unsynced_names if path != source]
+        self.overwritten = [(_moved(path, source, target), *rest) for path, *rest in self.overwritten]
+        self.paths = {fd: _moved(path, source, target) for fd, path in self.paths.items()}
+        self.synced_bytes = {_moved(path, source, target): n_bytes for path, n_bytes in self.synced_bytes.items()}
+        self.unsynced_files = {_moved(path, source, target) for path in self.unsynced_files}
+        self.unsynced_names = [(_moved(path, source, target), *rest) for path, *rest in self.unsynced_names]
+        self.unsynced_names.append((target, source, self.replaced))
 
     def _link(self, _: None, source: Path, target: Path) -> None:
         if source in self.unsynced_files:
             self.unsynced_files.add(target)
-        self.unsynced_names.append((target, None))
+        self.unsynced_names.append((target, None, None))
+
+
+def _moved(path: Path, source: Path, target: Path) -> Path:
+    return target / path.relative_to(source) if source in (path, *path.parents) else path
 
 
 def fail_at(k: int, code: int, *, for_good: bool, after_the_call: bool) -> Callable[..., Any]:

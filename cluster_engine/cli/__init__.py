@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from cluster_engine.cli import batch, operation, reading  # noqa: F401  # adds their commands
+from cluster_engine.cli import (  # noqa: F401  # adds their commands
+    batch,
+    calibration,
+    changes,
+    jobs,
+    monitoring,
+    operation,
+    preparation,
+    reading,
+    schedule,
+    versions,
+)
 from cluster_engine.cli.app import app
 from cluster_engine.exit_codes import EXPECTED_ERRORS, exit_code_of, message_of
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
-from typing import TYPE_CHECKING, Annotated
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
+from typer.core import TyperGroup
 
 from cluster_engine import terminal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from cluster_engine.lookup import Record
 
 _PIPE_COLUMNS = 160  # width of a table where no terminal says one
@@ -46,6 +51,20 @@ def configure_logs(
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
 
 
+def parse_options(command: str, args: Sequence[str]) -> dict[str, Any]:
+    """Return the values of the options that a command would be run with.
+
+    Raises
+    ------
+    Exception
+        Typer's own for arguments that the command does not take; in a command it ends the process with exit code 2.
+    """
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)  # noqa: S101  # it has several commands
+    with group.commands[command].make_context(command, list(args)) as context:
+        return dict(context.params)
+
+
 def print_json(record: Record) -> None:
     """Print the answer for machines."""
     typer.echo(terminal.json_line(record))
@@ -54,3 +73,13 @@ def print_json(record: Record) -> None:
 def make_console() -> Console:
     """Return where answers for people are printed."""
     return Console() if sys.stdout.isatty() else Console(width=_PIPE_COLUMNS)
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM leave the block by a SystemExit: from the start, as Ray's own handler does once it is connected."""
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

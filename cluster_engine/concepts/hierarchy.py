@@ -1,21 +1,19 @@
-"""The tree above the concepts: the merges of the dendrogram that join two concepts or more."""
+"""The tree above the concepts: average linkage of their means, each with the number of its members as weight.
+
+Sums are additive, so where concepts came from one clustering this is the top of the dendrogram over their episodes.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cluster_engine.concepts.identity import name_after
-from cluster_engine.linkage.cut import group_tops, smallest_leaves
+from cluster_engine.linkage.cut import smallest_leaves
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import numpy as np
-    import pyarrow as pa
     from numpy.typing import NDArray
-
-    from cluster_engine.concepts.records import Concept
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,44 +27,24 @@ class HierarchyNode:
     n_episodes: int
 
 
-def join_concepts(
-    z: NDArray[np.float64], n_merges: int, concepts: Mapping[int, Concept], ids: pa.Array[Any]
-) -> list[HierarchyNode]:
-    """Contract the dendrogram above the cut to its concepts. O(n).
+def join_concepts(z: NDArray[np.float64], ids: NDArray[np.int64], sizes: NDArray[np.int64]) -> list[HierarchyNode]:
+    """Return the merges of concepts as nodes, one fewer than there are concepts, from the bottom up. O(m).
 
     Parameters
     ----------
-    z : ndarray, shape (n - 1, 4)
-        SciPy's linkage matrix.
-    n_merges : int
-        Merges below the cut.
-    concepts : mapping of int to Concept
-        By the smallest row of each; groups that are no concept are absent.
-    ids : pyarrow.Array, length n
-        Episode id of each row.
-
-    Returns
-    -------
-    list of HierarchyNode
-        One fewer than there are concepts, from the bottom up.
+    z : ndarray, shape (m - 1, 4)
+        SciPy's linkage matrix over the concepts.
+    ids : ndarray of int64, shape (m,)
+    sizes : ndarray of int64, shape (m,)
+        Members of each.
     """
-    n = len(z) + 1
-    smallest = smallest_leaves(z, n)
-    # node of z to (id of the concept or hierarchy node it stands for, episodes in its concepts)
-    branch = {
-        top: (concepts[leaf].concept_id, len(concepts[leaf].rows))
-        for leaf, top in group_tops(z, n_merges).items()
-        if leaf in concepts
-    }
+    m = len(ids)
+    names, n_episodes = ids.tolist(), sizes.tolist()
+    smallest = smallest_leaves(z, m)
     nodes = []
-    for t in range(n_merges, len(z)):
-        a, b = int(z[t, 0]), int(z[t, 1])
-        sides = [branch[side] for side in (a, b) if side in branch]
-        if len(sides) == 2:
-            second = max(smallest[a], smallest[b])
-            joined = (name_after("node", ids[second].as_py()), sides[0][1] + sides[1][1])
-            nodes.append(HierarchyNode(joined[0], sides[0][0], sides[1][0], float(z[t, 2]), joined[1]))
-            branch[n + t] = joined
-        elif sides:
-            branch[n + t] = sides[0]
+    for a, b, distance in zip(*z[:, :2].astype(int).T.tolist(), z[:, 2].tolist(), strict=True):
+        second = max(smallest[a], smallest[b])  # the first of no other node's second branch
+        n_episodes.append(n_episodes[a] + n_episodes[b])
+        names.append(name_after("node", names[second]))
+        nodes.append(HierarchyNode(names[-1], names[a], names[b], distance, n_episodes[-1]))
     return nodes

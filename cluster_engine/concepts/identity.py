@@ -1,7 +1,7 @@
-"""Names for concepts and for the nodes of their hierarchy: 63-bit numbers drawn from an episode's id.
+"""Names for concepts and for the nodes of their hierarchy: 63-bit numbers.
 
-A concept is named after its first episode in id order, a node above the concepts after the first episode of the
-second of the two branches it joins; within one tree both are unique, and neither depends on the order of the input.
+A concept is named after the cycle in which it is born and its first episode then, in id order; a node after the first
+concept of the second of the two branches it joins. Both are unique, and neither depends on the order of the input.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 _MASK = (1 << 63) - 1
 
 
-def name_after(kind: Literal["concept", "node", "episode"], episode_id: int | str) -> int:
-    """Return the 63-bit number for this kind and episode id (BLAKE2b)."""
-    digest = hashlib.blake2b(f"{kind}:{episode_id}".encode(), digest_size=8).digest()
+def name_after(kind: Literal["concept", "node", "episode"], name: int | str) -> int:
+    """Return the 63-bit number for this kind and name (BLAKE2b)."""
+    digest = hashlib.blake2b(f"{kind}:{name}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") & _MASK
 
 

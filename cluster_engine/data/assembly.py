@@ -27,6 +27,7 @@ _SMALLEST_FIRST: list[tuple[str, Literal["ascending", "descending"]]] = [
     ("id", "ascending"),
     ("time", "ascending"),
     ("importance", "ascending"),
+    ("evergreen", "ascending"),
     ("vector", "ascending"),
     ("text", "ascending"),
 ]
@@ -57,12 +58,18 @@ class EpisodeAssembly:
     def __init__(self, files: Sequence[str], id_type: pa.DataType, dimension: int | None) -> None:
         self._files = files
         self._dimension = dimension
-        scalars = [("id", id_type), ("time", TIME_TYPE), ("importance", pa.float32()), ("text", pa.large_string())]
-        self._schema = pa.schema([*scalars, ("file", pa.int64()), ("row_number", pa.int64())])
+        facts: list[tuple[str, pa.DataType]] = [
+            ("id", id_type),
+            ("time", TIME_TYPE),
+            ("importance", pa.float32()),
+            ("evergreen", pa.bool_()),
+            ("text", pa.large_string()),
+        ]
+        self._schema = pa.schema([*facts, ("file", pa.int64()), ("row_number", pa.int64())])
         self._by_length: dict[int, _Rows] = {}
         self._quarantines: list[Quarantine] = []
 
-    def add(self, columns: dict[str, pa.Array[Any]], file: int, first_row: int) -> None:
+    def add(self, columns: dict[str, pa.Array[Any]], file: int, row_numbers: npt.NDArray[np.int64]) -> None:
         """Check a batch of rows, keep the good ones and quarantine the others.
 
         Parameters
@@ -71,12 +78,12 @@ class EpisodeAssembly:
             By role, as `check_rows` takes them.
         file : int
             Position of their file in `files`.
-        first_row : int
-            Row number, in the file, of the first row.
+        row_numbers : numpy.ndarray
+            int64, of each row in the file.
         """
         checked = check_rows(columns, self._schema.field("id").type, self._dimension)
         n_rows = checked.scalars.num_rows
-        places = [np.full(n_rows, file), first_row + np.arange(n_rows)]
+        places = [np.full(n_rows, file), row_numbers]
         arrays = [*checked.scalars.columns, *(pa.array(place) for place in places)]
         scalars = pa.RecordBatch.from_arrays(arrays, schema=self._schema)
         for fault in checked.faults:
@@ -91,8 +98,8 @@ class EpisodeAssembly:
     def finish(self) -> tuple[Episodes, Quarantine]:
         """Settle the dimension, sort by id, refuse duplicates; call once, after the last `add`.
 
-        Of the rows with one id the smallest is kept, by time (null last), importance, bytes of the float32 vector and
-        text (null last). Rows equal in all of these give the same episode; the record then names all but the
+        Of the rows with one id the smallest is kept, by time (null last), importance, evergreen, bytes of the float32
+        vector and text (null last). Rows equal in all of these give the same episode; the record then names all but the
         first by file and row number.
 
         Returns
@@ -152,5 +159,6 @@ def _sort(scalars: pa.Table, vectors: VectorBuffer) -> npt.NDArray[np.int64]:
 
 
 def _episodes(scalars: pa.Table, vectors: npt.NDArray[np.float32]) -> Episodes:
-    ids, times, importances, texts = (scalars[name].combine_chunks() for name in ("id", "time", "importance", "text"))
-    return Episodes(ids, vectors, times, importances.to_numpy(), texts)
+    names = ("id", "time", "importance", "evergreen", "text")
+    ids, times, importances, evergreen, texts = (scalars[name].combine_chunks() for name in names)
+    return Episodes(ids, vectors, times, importances.to_numpy(), evergreen.to_numpy(zero_copy_only=False), texts)

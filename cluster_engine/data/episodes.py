@@ -28,6 +28,8 @@ class Episodes:
         ``timestamp("us", "UTC")``, nullable, within the years 1 to 9999.
     importances : numpy.ndarray
         ``(n,)`` float32 in [0, 1].
+    evergreen : numpy.ndarray
+        ``(n,)`` bool: whether bindings of the episode never fade.
     texts : pyarrow.Array or None
         large_string, nullable; None when no input has a text column.
     """
@@ -36,6 +38,7 @@ class Episodes:
     vectors: npt.NDArray[np.float32]
     times: pa.Array[Any]
     importances: npt.NDArray[np.float32]
+    evergreen: npt.NDArray[np.bool_]
     texts: pa.Array[Any] | None
 
     def __len__(self) -> int:
@@ -45,3 +48,14 @@ class Episodes:
     def dimension(self) -> int:
         """Length of every vector; 0 when there is no episode to tell it from."""
         return int(self.vectors.shape[1])
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Episodes:
+        """Return some of them; `rows` ascends."""
+        return Episodes(
+            ids=self.ids.take(rows),
+            vectors=self.vectors[rows],
+            times=self.times.take(rows),
+            importances=self.importances[rows],
+            evergreen=self.evergreen[rows],
+            texts=None if self.texts is None else self.texts.take(rows),
+        )

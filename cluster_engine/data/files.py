@@ -75,10 +75,14 @@ class _Location:
             raise EpisodeFileError(f"{self.name(directory)}: cannot be listed: {error}") from error
 
 
-def find_files(input: EpisodeInput, filesystem: fs.FileSystem | None = None) -> list[EpisodeFile]:  # noqa: A002 the public name
+def find_files(
+    input: EpisodeInput,  # noqa: A002 the public name
+    filesystem: fs.FileSystem | None = None,
+    extensions: tuple[str, ...] = EXTENSIONS,
+) -> list[EpisodeFile]:
     """Find the files that an input names.
 
-    A directory gives, recursively, its files with one of `EXTENSIONS`; a path or a glob gives what it names, whatever
+    A directory gives, recursively, its files with one of the extensions; a path or a glob gives what it names, whatever
     the extension. Names that begin with ``.`` or ``_`` are skipped below a directory and by wildcards.
 
     Parameters
@@ -88,6 +92,8 @@ def find_files(input: EpisodeInput, filesystem: fs.FileSystem | None = None) -> 
         begins the query and is no wildcard. A path that exists is never taken for a glob.
     filesystem : pyarrow.fs.FileSystem, optional
         Where the paths are; without it they are local, or URIs.
+    extensions : tuple of str
+        In lower case, with the dot.
 
     Returns
     -------
@@ -106,23 +112,32 @@ def find_files(input: EpisodeInput, filesystem: fs.FileSystem | None = None) -> 
         raise InputError("the input is an empty sequence; name at least one file, directory, glob or URI")
     found: dict[str, EpisodeFile] = {}  # by identity, which is the real path for local files
     for item in items:
-        files = list(_expand(os.fspath(item), filesystem))
+        files = list(_expand(os.fspath(item), filesystem, extensions))
         if not files:
-            raise InputError(f"{_redact(os.fspath(item))}: no file matches; looked for {', '.join(EXTENSIONS)}")
+            raise InputError(f"{_redact(os.fspath(item))}: no file matches; looked for {', '.join(extensions)}")
         for file in files:
             same = found.setdefault(_identity(file), file)
             found[_identity(file)] = min(same, file, key=lambda file: file.name)
     return sorted(found.values(), key=lambda file: file.name)
 
 
-def _expand(item: str, filesystem: fs.FileSystem | None) -> Iterator[EpisodeFile]:
+def fingerprint(files: Sequence[EpisodeFile]) -> list[tuple[str, int, int]]:
+    """Return name, size in bytes and time of change in nanoseconds of each file: equal while none was written to."""
+    return [
+        (file.name, info.size or 0, info.mtime_ns or 0)
+        for file in files
+        for info in file.filesystem.get_file_info([file.path])
+    ]
+
+
+def _expand(item: str, filesystem: fs.FileSystem | None, extensions: tuple[str, ...]) -> Iterator[EpisodeFile]:
     if filesystem is None and (uri := _URI.match(item)):
         location, base, pattern = _open_uri(item, uri["scheme"])
     else:
         location = _Location(filesystem or fs.LocalFileSystem())
         base, pattern = _split_wildcards(location, str(PurePosixPath(item)))
     for info in _glob(location, base, pattern):
-        yield from _read_as(location, info)
+        yield from _read_as(location, info, extensions)
 
 
 def _open_uri(uri: str, scheme: str) -> tuple[_Location, str, list[str]]:
@@ -168,11 +183,11 @@ def _glob(location: _Location, base: str, pattern: list[str]) -> Iterator[fs.Fil
         yield from _glob(location, f"{base}/{head}", rest)
 
 
-def _read_as(location: _Location, info: fs.FileInfo) -> Iterator[EpisodeFile]:
+def _read_as(location: _Location, info: fs.FileInfo, extensions: tuple[str, ...]) -> Iterator[EpisodeFile]:
     """Turn something that exists into files; what does not exist gives none."""
     if info.type == fs.FileType.Directory:
         for child in location.children(info.path, recursive=True):
-            is_data = child.type == fs.FileType.File and child.path.lower().endswith(EXTENSIONS)
+            is_data = child.type == fs.FileType.File and child.path.lower().endswith(extensions)
             if is_data and _visible(info.path, child.path):
                 yield location.file(child.path)
     elif info.type == fs.FileType.File:

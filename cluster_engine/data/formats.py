@@ -52,7 +52,7 @@ def inspect_file(file: EpisodeFile) -> FileContent:
     EpisodeFileError
         If the file cannot be opened or is neither Parquet nor Arrow IPC.
     """
-    with _failures_named(file), file.filesystem.open_input_file(file.path) as source:
+    with failures_named(file), file.filesystem.open_input_file(file.path) as source:
         container = _container(source, file)
         if container == "parquet":
             parquet = _open_parquet(source)
@@ -84,7 +84,7 @@ def read_batches(file: EpisodeFile, columns: Sequence[str]) -> Iterator[pa.Recor
     EpisodeFileError
         If the file cannot be read to its end.
     """
-    with _failures_named(file), file.filesystem.open_input_file(file.path) as source:
+    with failures_named(file), file.filesystem.open_input_file(file.path) as source:
         container = _container(source, file)
         batches = (
             _parquet_batches(source, columns) if container == "parquet" else _ipc_batches(source, container, columns)
@@ -96,7 +96,8 @@ def read_batches(file: EpisodeFile, columns: Sequence[str]) -> Iterator[pa.Recor
 
 
 @contextmanager
-def _failures_named(file: EpisodeFile) -> Iterator[None]:
+def failures_named(file: EpisodeFile) -> Iterator[None]:
+    """Raise `EpisodeFileError`, with the name of the file, for what pyarrow raises on one that it cannot read."""
     try:
         yield
     except _FAILURES as error:

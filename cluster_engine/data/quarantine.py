@@ -27,6 +27,8 @@ class Reason(str, Enum):
     """The id is null."""
     ID_OUT_OF_RANGE = "id_out_of_range"
     """An unsigned id beyond the range of int64."""
+    NO_TEXT = "no_text"
+    """The text, which was to be embedded, is null, empty or white space."""
     NULL_VECTOR = "null_vector"
     """The vector is null."""
     NULL_ELEMENT = "null_element"
@@ -130,6 +132,11 @@ class Quarantine:
     """
 
     table: pa.Table
+
+    @classmethod
+    def empty(cls) -> Quarantine:
+        """Return one without rows."""
+        return cls(SCHEMA.empty_table())
 
     def __len__(self) -> int:
         return int(self.table.num_rows)

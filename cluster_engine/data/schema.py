@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import astuple, dataclass, fields
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import pyarrow as pa
 from pyarrow import types
@@ -16,6 +16,9 @@ from cluster_engine.errors import ConfigError, SchemaError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+Content: TypeAlias = Literal["vector", "text"]
+"""What an episode of an input must have besides its id; a text is yet to be embedded."""
 
 _EXTENSION_KEY = b"ARROW:extension:name"
 _TENSOR = b"arrow.fixed_shape_tensor"
@@ -36,6 +39,8 @@ class ColumnNames:
         Optional: timestamps of any unit and zone, or dates. Without a zone they are UTC.
     importance : str
         Optional: any integer or float type; 1.0 where absent or null.
+    evergreen : str
+        Optional: booleans; false where absent or null. Bindings of an evergreen episode never fade.
     text : str
         Optional: strings, also dictionary-encoded.
 
@@ -53,6 +58,7 @@ class ColumnNames:
     vector: str = "vector"
     time: str = "time"
     importance: str = "importance"
+    evergreen: str = "evergreen"
     text: str = "text"
 
     def __post_init__(self) -> None:
@@ -80,8 +86,8 @@ class EpisodeColumns:
     present: tuple[str, ...]
 
 
-def resolve_columns(schema: pa.Schema, columns: ColumnNames, file: str) -> EpisodeColumns:
-    """Find the columns of an episode in the schema of one file.
+def resolve_columns(schema: pa.Schema, columns: ColumnNames, file: str, content: Content = "vector") -> EpisodeColumns:
+    """Find the columns of an episode in the schema of one file; a vector beside a text to embed is left out.
 
     Raises
     ------
@@ -89,7 +95,8 @@ def resolve_columns(schema: pa.Schema, columns: ColumnNames, file: str) -> Episo
         If a required column is missing, a name is there twice, or a type cannot hold what it must. Extension types
         other than ``arrow.fixed_shape_tensor`` are refused, known or not: their meaning is code, which data is never.
     """
-    present = tuple(field.name for field in fields(columns) if _find(schema, columns, field.name, file))
+    roles = [field.name for field in fields(columns) if content == "vector" or field.name != "vector"]
+    present = tuple(role for role in roles if _find(schema, columns, role, file, is_required=role in ("id", content)))
     for role in present:
         field = schema.field(getattr(columns, role))
         _refuse_extensions(field, role, file)
@@ -100,15 +107,16 @@ def resolve_columns(schema: pa.Schema, columns: ColumnNames, file: str) -> Episo
             )
     id_type = schema.field(columns.id).type
     stored = pa.int64() if types.is_integer(_decoded(id_type)) else pa.large_string()
-    return EpisodeColumns(stored, _fixed_dimension(schema.field(columns.vector).type), present)
+    dimension = _fixed_dimension(schema.field(columns.vector).type) if "vector" in present else None
+    return EpisodeColumns(stored, dimension, present)
 
 
-def _find(schema: pa.Schema, columns: ColumnNames, role: str, file: str) -> bool:
+def _find(schema: pa.Schema, columns: ColumnNames, role: str, file: str, *, is_required: bool) -> bool:
     name = getattr(columns, role)
     found = schema.names.count(name)
     if found > 1:
         raise SchemaError(f"{file}: {found} columns are called {name!r}; rename all but one")
-    if not found and role in ("id", "vector"):
+    if not found and is_required:
         raise SchemaError(missing_column(role, name, schema.names, file))
     return found == 1
 
@@ -186,6 +194,10 @@ def _holds_importances(data_type: pa.DataType) -> bool:
     return types.is_integer(data_type) or types.is_floating(data_type) or types.is_null(data_type)
 
 
+def _holds_flags(data_type: pa.DataType) -> bool:
+    return types.is_boolean(data_type) or types.is_null(data_type)
+
+
 def _holds_texts(data_type: pa.DataType) -> bool:
     return _is_string(_decoded(data_type)) or types.is_null(data_type)
 
@@ -201,6 +213,7 @@ _ACCEPTS = {
     "vector": holds_vectors,
     "time": _holds_times,
     "importance": _holds_importances,
+    "evergreen": _holds_flags,
     "text": _holds_texts,
 }
 _ACCEPTED = {
@@ -208,5 +221,6 @@ _ACCEPTED = {
     "vector": "lists (list, large_list, fixed_size_list) or one-dimensional fixed_shape_tensors of floats",
     "time": "timestamps and dates",
     "importance": "integers and floats",
+    "evergreen": "booleans",
     "text": "strings and dictionaries of those",
 }

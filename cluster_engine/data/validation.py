@@ -35,7 +35,7 @@ class CheckedRows:
     Attributes
     ----------
     scalars : pyarrow.RecordBatch
-        Columns id, time, importance and text, one row a row of the batch; at faulty rows any value.
+        Columns id, time, importance, evergreen and text, one row a row of the batch; at faulty rows any value.
     vectors : list of (rows, vectors)
         The good rows, grouped by the length of their vectors: ``(m,)`` int64 positions and ``(m, length)`` float32.
     faults : list of Fault
@@ -53,7 +53,7 @@ def check_rows(columns: dict[str, pa.Array[Any]], id_type: pa.DataType, dimensio
     Parameters
     ----------
     columns : dict of str to pyarrow.Array
-        By role: id and vector, and those of time, importance and text that there are; of types that
+        By role: id and vector, and those of time, importance, evergreen and text that there are; of types that
         `resolve_columns` accepts, already validated.
     id_type : pyarrow.DataType
         int64 or large_string.
@@ -66,6 +66,7 @@ def check_rows(columns: dict[str, pa.Array[Any]], id_type: pa.DataType, dimensio
     ids, id_faults = check_ids(columns["id"], id_type)
     times, time_faults = check_times(columns.get("time", absent))
     importances, importance_faults = check_importances(columns.get("importance", absent))
+    evergreen = columns.get("evergreen", absent).cast(pa.bool_()).fill_null(False)  # noqa: FBT003 the value
     texts = _decoded(columns.get("text", absent)).cast(pa.large_string())
     faults = [*id_faults, *time_faults, *importance_faults]
     faults.append(_fault(Reason.NULL_VECTOR, vector.is_null(), "the vector is null"))
@@ -78,8 +79,9 @@ def check_rows(columns: dict[str, pa.Array[Any]], id_type: pa.DataType, dimensio
             faults.append(Fault(Reason.WRONG_DIMENSION, group.rows, details))
         checked.append((group.rows, vectors))
     faults, good = first_faults(faults, n_rows)
-    scalars = pa.record_batch([ids, times, pa.array(importances), texts], names=["id", "time", "importance", "text"])
-    return CheckedRows(scalars, [(rows[good[rows]], vectors[good[rows]]) for rows, vectors in checked], faults)
+    scalars = [ids, times, pa.array(importances), evergreen, texts]
+    batch = pa.record_batch(scalars, names=["id", "time", "importance", "evergreen", "text"])
+    return CheckedRows(batch, [(rows[good[rows]], vectors[good[rows]]) for rows, vectors in checked], faults)
 
 
 def check_ids(column: pa.Array[Any], id_type: pa.DataType) -> tuple[pa.Array[Any], list[Fault]]:
@@ -108,6 +110,20 @@ def check_ids(column: pa.Array[Any], id_type: pa.DataType) -> tuple[pa.Array[Any
         faults.append(Fault(Reason.ID_OUT_OF_RANGE, rows, details))
         ids = pc.if_else(large, pa.scalar(None, ids.type), ids)
     return ids.cast(id_type), faults
+
+
+def check_texts(column: pa.Array[Any]) -> tuple[pa.Array[Any], list[Fault]]:
+    """Convert texts that are to be embedded to large_string.
+
+    Returns
+    -------
+    texts : pyarrow.Array
+    faults : list of Fault
+        Null, empty and blank texts.
+    """
+    texts = _decoded(column).cast(pa.large_string())
+    has_words = pc.match_substring_regex(texts, r"\S").fill_null(False)  # noqa: FBT003 the fill value
+    return texts, [_fault(Reason.NO_TEXT, pc.invert(has_words), "there is no text to embed")]
 
 
 def check_importances(column: pa.Array[Any]) -> tuple[npt.NDArray[np.float32], list[Fault]]:

@@ -48,16 +48,20 @@ def smallest_leaves(z: NDArray[np.float64], n: int) -> list[int]:
     return smallest
 
 
-def group_tops(z: NDArray[np.float64], n_merges: int) -> dict[int, int]:
-    """Return, by the smallest point of each group after `n_merges` merges, the node of z that is the group. O(n)."""
+def group_tops(z: NDArray[np.float64], n_merges: int, n: int | None = None) -> dict[int, int]:
+    """Return, by the smallest point of each group after `n_merges` merges, the node of z that is the group. O(n).
+
+    n is the number of points; by default, that of a whole tree.
+    """
+    n = len(z) + 1 if n is None else n
     inner = set(z[:n_merges, :2].astype(np.int64).ravel().tolist())
-    nodes = smallest_leaves(z, len(z) + 1)[: len(z) + 1 + n_merges]
+    nodes = smallest_leaves(z, n)[: n + n_merges]
     return {leaf: node for node, leaf in enumerate(nodes) if node not in inner}
 
 
-def group_labels(z: NDArray[np.float64], n_merges: int) -> NDArray[np.int64]:
-    """Return, for each point, the smallest point of its group after the first `n_merges` merges. O(n)."""
-    n = len(z) + 1
+def group_labels(z: NDArray[np.float64], n_merges: int, n: int | None = None) -> NDArray[np.int64]:
+    """Return, for each of n points, the smallest point of its group after the first `n_merges` merges. O(n)."""
+    n = len(z) + 1 if n is None else n
     label = smallest_leaves(z, n)
     for t in range(n_merges - 1, -1, -1):
         a, b = int(z[t, 0]), int(z[t, 1])
@@ -65,15 +69,15 @@ def group_labels(z: NDArray[np.float64], n_merges: int) -> NDArray[np.int64]:
     return np.array(label[:n], np.int64)
 
 
-def group_rows(z: NDArray[np.float64], n_merges: int, min_points: int) -> list[NDArray[np.int64]]:
+def group_rows(z: NDArray[np.float64], n_merges: int, min_points: int, n: int | None = None) -> list[NDArray[np.int64]]:
     """Return the points, ascending, of each group of at least `min_points`; groups by their smallest point."""
-    labels = group_labels(z, n_merges)
+    labels = group_labels(z, n_merges, n)
     order = np.argsort(labels, kind="stable")
     starts = np.flatnonzero(np.diff(labels[order], prepend=-1))
     return [rows for rows in np.split(order, starts[1:]) if len(rows) >= min_points]
 
 
-def group_heights(z: NDArray[np.float64], n_merges: int) -> dict[int, float]:
+def group_heights(z: NDArray[np.float64], n_merges: int, n: int | None = None) -> dict[int, float]:
     """Return, by the smallest point of each group of two or more, the height at which its last two parts joined."""
-    n = len(z) + 1
-    return {leaf: float(z[node - n, 2]) for leaf, node in group_tops(z, n_merges).items() if node >= n}
+    n = len(z) + 1 if n is None else n
+    return {leaf: float(z[node - n, 2]) for leaf, node in group_tops(z, n_merges, n).items() if node >= n}

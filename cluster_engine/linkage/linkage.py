@@ -159,13 +159,13 @@ def checked_weights(weights: ArrayLike | None, n: int, method: Method) -> NDArra
     return np.ascontiguousarray(checked, np.float64)
 
 
-def as_vectors(X: ArrayLike) -> NDArray[np.float32]:
-    """Return float32 vectors, at least two, copied only if they are something else."""
+def as_vectors(X: ArrayLike, least: int = 2) -> NDArray[np.float32]:
+    """Return float32 vectors, at least so many, copied only if they are something else."""
     x = np.asarray(as_rows(X))
     if x.ndim != 2 or x.shape[1] == 0 or x.dtype.kind not in "fiub":
         raise InputError(f"X must be a real array of shape (n, d), got {x.dtype} of shape {x.shape}")
-    if len(x) < 2:
-        raise InputError(f"a dendrogram needs at least 2 vectors, got {len(x)}")
+    if len(x) < least:
+        raise InputError(f"at least {least} vectors are needed, got {len(x)}")
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused with its row
         return np.ascontiguousarray(x, np.float32)
 

@@ -125,9 +125,9 @@ def plan(
     criterion = Criterion(method, metric)
     n_threads = count_threads(threads)
     path, reason = choose_path(n, d, criterion, memory_limit)
-    seconds = _expected_s(path, n, d, criterion, n_threads)
+    seconds = expected_s(path, n, d, criterion, n_threads)
     is_sketched = path == "lists" and criterion.unit and may_sketch(n, d)
-    least = _expected_s(path, n, d, criterion, n_threads, share_of_pass=_SKETCHED if is_sketched else 1.0)
+    least = expected_s(path, n, d, criterion, n_threads, share_of_pass=_SKETCHED if is_sketched else 1.0)
     if criterion.method == "average" and criterion.bilinear and seconds > _LONG_S:
         reason += f". `approximate_linkage` would take about {_approximate_s(n, d, n_threads):.3g} s"
     return Plan(path, n, d, method, metric, n_threads, path_bytes(path, n, d, criterion), seconds, least, reason)
@@ -188,7 +188,8 @@ def _require_matrix(what: str, n: int, need: Callable[[int], int], lists_bytes: 
     )
 
 
-def _expected_s(path: Path, n: int, d: int, criterion: Criterion, threads: int, *, share_of_pass: float = 1.0) -> float:
+def expected_s(path: Path, n: int, d: int, criterion: Criterion, threads: int, *, share_of_pass: float = 1.0) -> float:
+    """Return the seconds that a path takes, from a measurement of this machine's multiplications just now."""
     metric: native_simd.Metric = "dot" if criterion.bilinear else "sqeuclidean"
     pass_s = n * n * d / 2 / _multiplications_per_s(metric, threads)
     if path == "spanning tree":

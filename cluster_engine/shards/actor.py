@@ -1,8 +1,7 @@
-"""The Ray actor: a process bound to one NUMA node that packs rows, computes tiles and owns shards.
+"""The Ray actor of a batch: a process bound to one NUMA node that packs rows, computes tiles and forms concepts.
 
-A thin face: similarities come from :mod:`native_simd`, concepts from :mod:`cluster_engine.concepts.formation`, bindings
-live in :class:`~cluster_engine.shards.shard.BindingShard`. It keeps nothing that a caller could not send again, so a
-restarted actor goes on where the dead one stopped.
+A thin face: similarities come from :mod:`native_simd`, concepts from :mod:`cluster_engine.concepts.formation`. It keeps
+nothing that a caller could not send again, so a restarted actor goes on where the dead one stopped.
 """
 
 from __future__ import annotations
@@ -15,13 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import native_simd
-from cluster_engine.concepts.formation import Formation, form_concept
+from cluster_engine.concepts.formation import Formation, Moments, form_concept
 from cluster_engine.errors import PlacementError
 from cluster_engine.shards.affinity import NumaPolicy, PlacementReport, bind_to_node, threads_for
 from cluster_engine.shards.columns import HeldShare, Share, WholeShare
 from cluster_engine.shards.memory import pack_placed, require_plan
 from cluster_engine.shards.placement import UNPLACED
-from cluster_engine.shards.shard import BindingShard
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,30 +82,6 @@ class RankedTile:
 
 
 @dataclass(frozen=True, slots=True)
-class ConceptMembers:
-    """Concepts of one shard, their members laid end to end.
-
-    Attributes
-    ----------
-    concept_ids : ndarray of int64, shape (m,)
-    offsets : ndarray of int64, shape (m + 1,)
-        Members of concept i are ``rows[offsets[i]:offsets[i + 1]]``.
-    rows : ndarray of int64, shape (k,)
-        Row of each member in the batch: the key it has in the shard.
-    """
-
-    concept_ids: NDArray[np.int64]
-    offsets: NDArray[np.int64]
-    rows: NDArray[np.int64]
-
-    @classmethod
-    def gather(cls, concept_ids: NDArray[np.int64], groups: Sequence[NDArray[np.int64]]) -> ConceptMembers:
-        """Lay the groups of these concepts end to end."""
-        offsets = np.cumsum([0, *map(len, groups)], dtype=np.int64)
-        return cls(concept_ids, offsets, np.concatenate([np.empty(0, np.int64), *groups]))
-
-
-@dataclass(frozen=True, slots=True)
 class ActorReport:
     """Which process an actor is, and where it runs."""
 
@@ -118,7 +92,7 @@ class ActorReport:
 
 
 class ShardActor:
-    """Owns shards of the binding index and a share of the batch, on one NUMA node.
+    """Owns a share of the batch, on one NUMA node.
 
     Parameters
     ----------
@@ -128,7 +102,7 @@ class ShardActor:
     threads : int or None
         Threads of the native library; default, one for each CPU that the binding left.
     plan : MemoryPlan
-        Where packed vectors and the memory of shards go.
+        Where packed vectors go.
     """
 
     def __init__(
@@ -149,7 +123,6 @@ class ShardActor:
         self._lists: dict[int, NDArray[np.uint64]] = {}
         self._matrix: NDArray[np.float32] | None = None
         self._shares: dict[Share, HeldShare] = {}
-        self._shards: dict[int, BindingShard] = {}
 
     def report(self) -> ActorReport:
         """Return the identity and the placement that took effect; the first call to make.
@@ -241,29 +214,9 @@ class ShardActor:
         self._lists.clear()
         self._shares.clear()
 
-    def form(self, shard: int, members: ConceptMembers, vectors: NDArray[np.float32]) -> list[Formation]:
-        """Form the concepts of a shard from their members' vectors, and bind the members in it.
-
-        Parameters
-        ----------
-        vectors : ndarray of float32, shape (k, d)
-            In the order of ``members.rows``.
-        """
-        spans = zip(members.offsets[:-1], members.offsets[1:], strict=True)
-        formations = [form_concept(vectors[start:stop]) for start, stop in spans]
-        strengths = np.concatenate([formation.strengths for formation in formations])
-        concepts = np.repeat(members.concept_ids, np.diff(members.offsets))
-        # A shard is formed once a batch: a repetition after a lost reply finds the operation done, or an empty shard.
-        self._shards.setdefault(shard, BindingShard(vectors.shape[1], plan=self._plan)).bind(
-            concepts, members.rows, strengths, op_id=shard
-        )
-        return formations
-
-    def fan_out(self, shard: int, concept_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the number of bindings of each concept of a shard."""
-        if shard not in self._shards:
-            return np.zeros(len(concept_ids), np.int64)
-        return self._shards[shard].fan_out(concept_ids)
+    def form(self, parts: Sequence[tuple[NDArray[np.float32], Moments | None]]) -> list[Formation]:
+        """Form concepts, each from the vectors of its episodes and what it had before."""
+        return [form_concept(vectors, before) for vectors, before in parts]
 
     def _begin(self, token: str) -> None:
         if token != self._token:

@@ -1,20 +1,20 @@
 """Commits what shards have in memory as the next version of their store.
 
-Owns the tables of that version: new bindings, everything else as it was. Refuses to know of the log, which is cut by
-whoever owns it once the version is published.
+Owns the tables of that version: new bindings, and moments only of concepts that have the episodes they had; everything
+else is as it was. Refuses to know of the log, which is cut by whoever owns it once the version is published.
 """
 
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cluster_engine.store.commit import commit_version
 from cluster_engine.store.segments import Committed
 from cluster_engine.store.snapshot import ConceptStore
-from cluster_engine.store.tables import TABLE_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,12 +47,28 @@ def commit_checkpoint(uri: StoreUri, planned: Committed, captures: Sequence[pa.T
         The store cannot be read or written.
     """
     store = ConceptStore.open(uri, version=planned.version - 1)
-    tables = {name: getattr(store, name)() for name in TABLE_NAMES}
-    tables["bindings"] = _renew(tables["bindings"], pa.concat_tables(captures))
+    before, captured = store.bindings(), pa.concat_tables(captures)
+    tables = {
+        "bindings": _renew(before, captured, store.cycle()["as_of"][0]),
+        "moments": _keep_moments(store.moments(), before, captured),
+    }
     commit_version(uri, tables, slot=planned.slot, expected_version=planned.version - 1)
 
 
-def _renew(before: pa.Table, captured: pa.Table) -> pa.Table:
-    """Return the table of the bindings that were captured; a new one has no contribution to the centroid."""
-    joined = captured.join(before.select([*_PAIR, "contribution"]), keys=_PAIR, join_type="left outer")
-    return joined.sort_by([(name, "ascending") for name in _PAIR]).select(before.column_names).cast(before.schema)
+def _renew(before: pa.Table, captured: pa.Table, as_of: pa.Scalar[Any]) -> pa.Table:
+    """Return the table of the bindings that were captured; one that is new or has another strength begins anew."""
+    known = before.rename_columns({"strength": "strength_before"})
+    joined = captured.join(known, keys=_PAIR, join_type="left outer").sort_by([(name, "ascending") for name in _PAIR])
+    is_same = pc.equal(joined["strength"], joined["strength_before"]).fill_null(fill_value=False)
+    initial = pc.if_else(is_same, joined["initial"], joined["strength"])
+    touched = pc.if_else(is_same, joined["touched"], as_of)
+    columns = {name: joined[name] for name in [*_PAIR, "strength"]} | {"initial": initial, "touched": touched}
+    return pa.table(columns).select(before.column_names).cast(before.schema)
+
+
+def _keep_moments(moments: pa.Table, before: pa.Table, captured: pa.Table) -> pa.Table:
+    """Return the moments of the concepts whose sets of episodes are the same."""
+    sides = before.select(_PAIR), captured.select(_PAIR)
+    only = [one.join(other, keys=_PAIR, join_type="left anti")["concept_id"] for one, other in (sides, sides[::-1])]
+    changed = pa.chunked_array([chunk for column in only for chunk in column.chunks], pa.int64())
+    return moments.filter(pc.invert(pc.is_in(moments["concept_id"], changed)))

@@ -34,7 +34,14 @@ from cluster_engine.store.location import Location, StoreUri, locate, store_erro
 from cluster_engine.store.lock import hold_lock
 from cluster_engine.store.log import LogWriter, create_log, resume_log
 from cluster_engine.store.search import Neighbours
-from cluster_engine.store.segments import Committed, Place, Segment, list_segments, remove_segments
+from cluster_engine.store.segments import (
+    LOG_DIRECTORY,
+    Committed,
+    Place,
+    Segment,
+    list_segments,
+    remove_segments,
+)
 
 if TYPE_CHECKING:
     from typing import Any
@@ -46,7 +53,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LOG_DIRECTORY = "log"
 _LOCK_TIMEOUT_S = 10.0  # a killed predecessor is gone within it; chosen, not measured
 
 

@@ -17,13 +17,13 @@ from cluster_engine.shards.actor import PairwisePass
 from cluster_engine.similarity.tiles import TilePlan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from cluster_engine.concepts.formation import Formation
+    from cluster_engine.concepts.formation import Formation, Moments
     from cluster_engine.linkage.criterion import Criterion
-    from cluster_engine.shards.actor import ComputedTile, ConceptMembers, RankedTile
+    from cluster_engine.shards.actor import ComputedTile, RankedTile
     from cluster_engine.shards.pool import ShardPool
     from cluster_engine.similarity.matrix import SharedMatrix
     from cluster_engine.similarity.tiles import Tile
@@ -151,29 +151,24 @@ class NeighbourPasses:
 
 
 def form_concepts(
-    pool: ShardPool,
-    members: Sequence[ConceptMembers],
-    vectors_of: Callable[[int], NDArray[np.float32]],
-    phase: Phase,
-) -> dict[int, list[Formation]]:
-    """Form the concepts of each shard on the actor that owns it, and bind their members there.
+    pool: ShardPool, tasks: Sequence[Sequence[tuple[NDArray[np.float32], Moments | None]]], phase: Phase
+) -> list[list[Formation]]:
+    """Form concepts on the actors: for each task a list of the vectors of groups, with what each had before.
 
-    Parameters
-    ----------
-    members : sequence of ConceptMembers
-        One a shard; shards without concepts are passed over.
-    vectors_of : callable
-        Gives the vectors of a shard's members; called when the shard's turn comes.
+    Returns
+    -------
+    list of list of Formation
+        In the order of the tasks.
     """
 
-    def submit(actor: Any, shard: int) -> Any:  # noqa: ANN401  # Ray's handles are not typed
-        return actor.form.remote(shard, members[shard], pool.put(vectors_of(shard)))
+    def submit(actor: Any, task: int) -> Any:  # noqa: ANN401  # Ray's handles are not typed
+        return actor.form.remote(pool.put(list(tasks[task])))
 
-    formed = {}
-    for shard, result in pool.run([s for s, m in enumerate(members) if len(m.concept_ids)], submit, lambda s: s):
-        formed[shard] = result
-        phase.advance(len(members[shard].concept_ids))
-    return formed
+    formed: dict[int, list[Formation]] = {}
+    for task, result in pool.run([i for i, parts in enumerate(tasks) if parts], submit, lambda task: task):
+        formed[task] = result
+        phase.advance(len(result))
+    return [formed.get(i, []) for i in range(len(tasks))]
 
 
 def _put_blocks(pool: ShardPool, vectors: NDArray[np.float32], plan: TilePlan) -> list[Any]:

@@ -18,20 +18,25 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 
+PENDING = ".pending-"
+"""How a name begins that readers do not look at, and that the next writer removes."""
+
 _FILLED_BYTES = 1 << 18  # ahead of the end: some thousand small records between two syncs that are slow
 
 
 @contextmanager
-def create_file(path: Path) -> Iterator[Callable[[Buffer], None]]:
+def create_file(path: Path, *, is_durable: bool = True) -> Iterator[Callable[[Buffer], None]]:
     """Create the file ``path``, which must not exist, and give a function that appends bytes to it.
 
-    When the block ends without an error, the content is durable; the name is durable after `sync_directory`.
+    When the block ends without an error, the content is durable, unless that is not asked for; the name is durable
+    after `sync_directory`.
     """
     with _naming(path):
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
             yield lambda data: _write_all(fd, data)
-            os.fsync(fd)
+            if is_durable:
+                os.fsync(fd)
         finally:
             os.close(fd)
 
@@ -117,6 +122,21 @@ def make_directory(path: Path) -> None:
             if not directory.is_dir():
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(directory)) from None
         sync_directory(directory.parent)
+
+
+def replace_file(path: Path, data: Buffer, *, is_durable: bool = True) -> None:
+    """Give the file ``path`` this content; at any moment it has the old one or the new one.
+
+    Unless that is asked for, it is not durable: a loss of power may leave anything. One process at a time may call: a
+    pending file that is there was left by one that died.
+    """
+    pending = path.with_name(f"{PENDING}{path.name}")
+    remove_file(pending)
+    with create_file(pending, is_durable=is_durable) as write:
+        write(data)
+    os.rename(pending, path)  # noqa: PTH104 - see make_directory
+    if is_durable:
+        sync_directory(path.parent)
 
 
 def rename(source: Path, target: Path) -> None:

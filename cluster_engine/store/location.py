@@ -64,8 +64,14 @@ class Location:
 
         A device error below a memory map is a SIGBUS, not an exception: the price of not copying the file.
         """
-        with store_errors(self, "read"), self.filesystem.open_input_file(f"{self.root}/{path}") as file:
+        with self.open(path) as file:
             return file.read_buffer()
+
+    @contextmanager
+    def open(self, path: str) -> Iterator[pa.NativeFile]:
+        """Open the file ``path`` (relative to the root) to read parts of it."""
+        with store_errors(self, "read"), self.filesystem.open_input_file(f"{self.root}/{path}") as file:
+            yield file
 
 
 StoreUri: TypeAlias = str | os.PathLike[str] | Location

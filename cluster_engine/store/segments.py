@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+LOG_DIRECTORY = "log"
+"""Where the segments are, relative to the store."""
 HEADER = "segment"
 _NAME = re.compile(r"([0-9]{6,})-([0-9]{4,})-([0-9]{6,})\.log")
 _PENDING = ".pending-"

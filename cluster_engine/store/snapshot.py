@@ -5,8 +5,6 @@ Owns the checking of what is read. Refuses to write.
 
 from __future__ import annotations
 
-import hashlib
-from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,10 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster_engine.errors import StoreCorruptError, StoreError
-from cluster_engine.store.catalog import list_versions, read_history, read_manifest
+from cluster_engine.store.catalog import current_version, newest_manifest, read_history, read_version, removal_told
+from cluster_engine.store.checking import check_sizes, parquet_errors, read_file
 from cluster_engine.store.location import Location, StoreUri, locate
+from cluster_engine.store.parts import SORTED_BY, join_parts, rows_of_file, unify
 from cluster_engine.store.search import CentroidIndex, Neighbours
-from cluster_engine.store.tables import TABLE_NAMES, read_batches, read_schema, read_table
+from cluster_engine.store.tables import read_batches, read_schema, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from cluster_engine.search.conditions import Condition
     from cluster_engine.search.explanation import Explanation
-    from cluster_engine.store.manifest import Manifest
+    from cluster_engine.store.manifest import FileEntry, Manifest
 
 
 class ConceptStore:
@@ -69,49 +69,101 @@ class ConceptStore:
             If a manifest is damaged, or a file is missing or has the wrong size.
         """
         location = locate(uri)
-        versions = list_versions(location)
-        if not versions:
-            raise StoreError(f"no store at {location.uri} yet: no version was committed there; run consolidate first")
-        manifest = read_manifest(location, versions[-1])
-        if version is not None and version != manifest.version:
-            if version not in versions:
-                raise StoreError(
-                    f"the store {location.uri} has no version {version}; it has {versions[0]} to {versions[-1]}"
-                )
-            manifest = read_manifest(location, version)
-        store = cls(location, manifest)
-        store._check_sizes()
-        return store
+        manifest = newest_manifest(location)
+        if manifest is None or version not in {None, manifest.version}:
+            manifest = read_version(location, 0 if version is None else version)
+        try:
+            with removal_told(location, manifest.version):
+                check_sizes(location, manifest.files)
+        except StoreError:
+            if version is None and current_version(location) != manifest.version:
+                return cls.open(location)  # another was committed meanwhile, and this one removed
+            raise
+        return cls(location, manifest)
 
-    def episodes(self) -> pa.Table:
-        """Return the episodes: episode_id, time, importance, text (if any), vector; by episode_id."""
-        return self._table("episodes")
+    def n_rows(self, name: str) -> int:
+        """Return the number of rows of a table, which the manifest tells."""
+        return sum(part.n_rows for part in self.manifest.parts(name))
+
+    @property
+    def dimension(self) -> int:
+        """Elements of every vector."""
+        size: int = cast("pa.FixedSizeListType[Any, Any]", self.concepts().schema.field("centroid").type).list_size
+        return size
+
+    def episodes(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the episodes: episode_id, time, importance, evergreen, text (if any), vector; by episode_id.
+
+        Parameters
+        ----------
+        columns : sequence of str, optional
+            Those to read, as far as they are there; by default all. What is not asked for is not decoded.
+        """
+        return self._table("episodes", columns)
+
+    def select_episodes(self, ids: pa.Array[Any], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Yield some episodes in pieces, at least one, which may be empty; in the order of the files.
+
+        Holds a piece of a file at a time; files that have none of them are not decoded but for their ids.
+
+        Parameters
+        ----------
+        ids : pyarrow.Array
+            Those to find; ids that are not there are passed over.
+        columns : sequence of str, optional
+            Those to read, beside episode_id; by default all.
+        """
+        for part in self.manifest.parts("episodes"):
+            rows = rows_of_file(self._location, part, self._read(part), "episode_id", columns)
+            keys = cast("pa.ChunkedArray[Any]", rows.keys)
+            is_wanted = np.asarray(pc.is_in(keys, value_set=ids))
+            yield rows.schema.empty_table()
+            if not is_wanted.any():
+                continue
+            first = 0
+            for piece in rows.rest:
+                wanted = np.flatnonzero(is_wanted[first : first + piece.num_rows])
+                first += piece.num_rows
+                if len(wanted):
+                    yield piece.take(wanted)
 
     def concepts(self) -> pa.Table:
         """Return the concepts, with their centroids and exemplars; by size descending, then concept_id."""
         return self._table("concepts")
 
     def bindings(self) -> pa.Table:
-        """Return the bindings: concept_id, episode_id, strength, contribution; by concept_id, then episode_id."""
+        """Return the bindings: concept_id, episode_id, strength, initial, touched; by concept_id, then episode_id."""
         return self._table("bindings")
 
     def binding_schema(self) -> pa.Schema:
         """Return the names and types of the columns of `bindings`."""
-        with self._parquet_errors("bindings"):
-            return read_schema(self._data("bindings"))
+        (part,) = self.manifest.parts("bindings")
+        data = self._read(part)
+        with parquet_errors(self._location, part):
+            return read_schema(pa.BufferReader(data))
 
     def binding_batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """Yield these columns of `bindings`, so many rows at a time as a writer held."""
-        with self._parquet_errors("bindings"):
-            yield from read_batches(self._data("bindings"), columns)
+        (part,) = self.manifest.parts("bindings")
+        data = self._read(part)
+        with parquet_errors(self._location, part):
+            yield from read_batches(data, columns)
 
     def hierarchy(self) -> pa.Table:
-        """Return the merges above the cut: node_id, left_id, right_id, distance, n_episodes."""
+        """Return the merges above the cut: node_id, left_id, right_id, distance, n_episodes; from the bottom up."""
         return self._table("hierarchy")
 
-    def dendrogram(self) -> pa.Table:
-        """Return all merges in SciPy's layout, over episodes in order of id: left, right, distance, n_episodes."""
-        return self._table("dendrogram")
+    def moments(self) -> pa.Table:
+        """Return what is kept of concepts for the next cycle: concept_id, weight, sum."""
+        return self._table("moments")
+
+    def cycle(self) -> pa.Table:
+        """Return the one row about the cycle that made the version: cycle, as_of, the cut, rules."""
+        return self._table("cycle")
+
+    def journal(self) -> pa.Table:
+        """Return what changed and why, in all cycles up to this one: cycle, as_of, slot, concept_id, kind, reason."""
+        return self._table("journal")
 
     def quarantine(self) -> pa.Table:
         """Return the rows of the input that were refused: file, row_number, episode_id, reason, detail."""
@@ -186,6 +238,10 @@ class ConceptStore:
         """
         return self.index.explain(vector, concept_id, k, where=where, mask=mask, exact=exact)
 
+    def paths(self, name: str) -> list[str]:
+        """Return where the Parquet files of the table ``name`` are in the store's filesystem, for other readers."""
+        return [f"{self._location.root}/{part.path}" for part in self.manifest.parts(name)]
+
     def history(self) -> pa.Table:
         """Return the versions of the store as it is now, one row each, ascending.
 
@@ -202,8 +258,9 @@ class ConceptStore:
         StoreCorruptError
             Naming every file that differs.
         """
-        if problems := [problem for name in TABLE_NAMES if (problem := self._find_problem(name))]:
-            raise StoreCorruptError("; ".join(problems))
+        with removal_told(self._location, self.version):
+            if problems := [problem for file in self.manifest.files if (problem := self._find_problem(file))]:
+                raise StoreCorruptError("; ".join(problems))
 
     @cached_property
     def index(self) -> CentroidIndex:
@@ -218,52 +275,26 @@ class ConceptStore:
         ids = np.asarray(concepts["concept_id"], np.int64)
         return CentroidIndex(ids, flat.reshape(-1, dimension), facts=facts)
 
-    def _check_sizes(self) -> None:
-        paths = [self.manifest.path(name) for name in TABLE_NAMES]
-        for name, path, size_bytes in zip(TABLE_NAMES, paths, self._location.sizes_bytes(paths), strict=True):
-            self._check_size(path, name, size_bytes)
+    def _table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        parts = self.manifest.parts(name)
+        if len(parts) == 1:
+            data = self._read(parts[0])
+            with parquet_errors(self._location, parts[0]):
+                return read_table(data, None if columns is None else list(columns))
+        key = SORTED_BY.get(name)
+        rows = [rows_of_file(self._location, part, self._read(part), key, columns) for part in parts]
+        joined = pa.concat_tables([unify(rows).empty_table(), *join_parts(rows)])
+        return joined if columns is None else joined.select([c for c in joined.column_names if c in columns])
 
-    def _table(self, name: str, columns: list[str] | None = None) -> pa.Table:
-        with self._parquet_errors(name):
-            return read_table(self._data(name), columns)
-
-    def _data(self, name: str) -> pa.Buffer:
-        path = self.manifest.path(name)
-        data = self._location.read(path)
-        self._check_size(path, name, data.size)
-        if name not in self._verified:
-            self._check_sha256(path, name, data)
+    def _read(self, file: FileEntry) -> pa.Buffer:
+        with removal_told(self._location, self.version):
+            data = read_file(self._location, file, is_verified=file.path in self._verified)
+        self._verified.add(file.path)
         return data
 
-    @contextmanager
-    def _parquet_errors(self, name: str) -> Iterator[None]:
+    def _find_problem(self, file: FileEntry) -> str | None:
         try:
-            yield
-        except (pa.ArrowException, OSError) as error:
-            path = self._full(self.manifest.path(name))
-            raise StoreCorruptError(f"{path} has the right checksum but is not Parquet: {error}") from error
-
-    def _find_problem(self, name: str) -> str | None:
-        path = self.manifest.path(name)
-        try:
-            data = self._location.read(path)
-            self._check_size(path, name, data.size)
-            self._check_sha256(path, name, data)
+            read_file(self._location, file)
         except StoreError as error:
             return str(error)
         return None
-
-    def _check_size(self, path: str, name: str, size_bytes: int | None) -> None:
-        want_bytes = self.manifest.file(name).n_bytes
-        if size_bytes != want_bytes:
-            got = "no file" if size_bytes is None else f"{size_bytes} bytes"
-            raise StoreCorruptError(f"{self._full(path)}: want {want_bytes} bytes, got {got}")
-
-    def _check_sha256(self, path: str, name: str, data: pa.Buffer) -> None:
-        want, got = self.manifest.file(name).sha256, hashlib.sha256(data).hexdigest()
-        if got != want:
-            raise StoreCorruptError(f"{self._full(path)}: want sha256 {want}, got {got}")
-        self._verified.add(name)
-
-    def _full(self, path: str) -> str:
-        return f"{self._location.root}/{path}"

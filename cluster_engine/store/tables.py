@@ -1,6 +1,6 @@
 """The tables of a version as Parquet files: which there are, and how equal tables become equal bytes.
 
-Owns the writer's settings. Refuses to know what the columns mean, but for the two that `search` reads.
+Owns the writer's settings, and the columns that code reads by name. Refuses to know what they mean.
 
 Bytes are equal for equal tables, however they are chunked or sliced, within one release of pyarrow: Parquet records
 the library that wrote it.
@@ -13,15 +13,28 @@ import io
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from typing_extensions import Buffer
 
-TABLE_NAMES = ("bindings", "concepts", "dendrogram", "episodes", "hierarchy", "quarantine", "report")
+TABLE_NAMES = (
+    "bindings",
+    "concepts",
+    "cycle",
+    "episodes",
+    "hierarchy",
+    "journal",
+    "moments",
+    "quarantine",
+    "report",
+)
 """Every table of a version, in name order."""
+GROWING_TABLE_NAMES = ("episodes", "journal")
+"""The tables to which a version may add rows, and whose rows no version changes."""
 DETERMINISTIC_TABLE_NAMES = tuple(name for name in TABLE_NAMES if name != "report")
 """The tables that equal input makes equal; the report holds times."""
 
@@ -34,30 +47,46 @@ _ZSTD_LEVEL = 1  # on vectors, level 3 takes twice the time for the same size
 _AnyList: TypeAlias = "pa.ListType[Any] | pa.LargeListType[Any] | pa.FixedSizeListType[Any, Any]"
 
 
-def check_tables(tables: Mapping[str, pa.Table]) -> None:
-    """Refuse tables that are not exactly those of a version, or not made of plain types.
+def check_tables(tables: Mapping[str, pa.Table], added: Mapping[str, pa.Table]) -> None:
+    """Refuse tables that are not those of a version, not made of plain types, or lack a column that code reads.
 
     Plain types are booleans, integers, floats, strings, timestamps and lists of them: what every Parquet reader knows.
+
+    Parameters
+    ----------
+    tables, added : mapping of str to Table
+        Those to be replaced, and rows for those that grow.
 
     Raises
     ------
     ValueError
         Naming the table and the column.
     """
-    if missing := sorted(set(TABLE_NAMES) - set(tables)):
-        raise ValueError(f"a version needs the tables {', '.join(TABLE_NAMES)}; missing: {', '.join(missing)}")
-    if unknown := sorted(set(tables) - set(TABLE_NAMES)):
+    if unknown := sorted({*tables, *added} - set(TABLE_NAMES)):
         raise ValueError(f"a version has the tables {', '.join(TABLE_NAMES)}; unknown: {', '.join(unknown)}")
-    for name, table in tables.items():
+    if fixed := sorted(set(added) - set(GROWING_TABLE_NAMES)):
+        raise ValueError(f"rows are added to {' and '.join(GROWING_TABLE_NAMES)} only, not to {', '.join(fixed)}")
+    if twice := sorted(set(added) & set(tables)):
+        raise ValueError(f"a table is replaced or grows, not both: {', '.join(twice)}")
+    for name, table in [*tables.items(), *added.items()]:
         _check_columns(name, table.schema)
-    concepts = tables["concepts"].schema
-    _check_column(concepts, "concept_id", "int64", lambda kind: kind == pa.int64())
-    _check_column(
-        concepts,
-        "centroid",
-        "fixed_size_list<float>",
-        lambda kind: pa.types.is_fixed_size_list(kind) and kind.value_type == pa.float32(),
-    )
+    if "cycle" in tables and tables["cycle"].num_rows != 1:
+        raise ValueError(f"table cycle has one row, not {tables['cycle'].num_rows}")
+    for given in (tables, added):
+        if "episodes" in given and not _is_ascending(given["episodes"]["episode_id"]):
+            raise ValueError("table episodes: rows are not in ascending order of episode_id, each once")
+
+
+def require_complete(tables: Mapping[str, pa.Table], added: Mapping[str, pa.Table]) -> None:
+    """Refuse a first version that lacks a table.
+
+    Raises
+    ------
+    ValueError
+        Naming it.
+    """
+    if missing := sorted(set(TABLE_NAMES) - {*tables, *added}):
+        raise ValueError(f"a first version needs the tables {', '.join(TABLE_NAMES)}; missing: {', '.join(missing)}")
 
 
 def write_table(table: pa.Table, write: Callable[[Buffer], object]) -> tuple[int, str]:
@@ -70,8 +99,16 @@ def write_table(table: pa.Table, write: Callable[[Buffer], object]) -> tuple[int
     tuple of int and str
         The bytes written and their SHA-256 in hexadecimal.
     """
+    starts = range(0, table.num_rows, ROW_GROUP_ROWS)
+    return write_row_groups(table.schema, (table.slice(start, ROW_GROUP_ROWS) for start in starts), write)
+
+
+def write_row_groups(
+    schema: pa.Schema, groups: Iterable[pa.Table], write: Callable[[Buffer], object]
+) -> tuple[int, str]:
+    """Write a table that comes in groups of `ROW_GROUP_ROWS` rows, the last with the rest; see `write_table`."""
     sink = _ChecksumSink(write)
-    schema = _canonical_schema(table.schema)
+    schema = canonical_schema(schema)
     strings = [field.name for field in schema if _is_string(field.type)]
     flat = [field.name for field in schema if not _is_list(field.type)]
     with (
@@ -88,10 +125,9 @@ def write_table(table: pa.Table, write: Callable[[Buffer], object]) -> tuple[int
             write_page_index=True,
         ) as writer,
     ):
-        for first_row in range(0, table.num_rows, ROW_GROUP_ROWS):
+        for group in groups:
             # Pages follow the chunks of a table; equal tables may be chunked differently.
-            rows = table.slice(first_row, ROW_GROUP_ROWS).combine_chunks().cast(schema)
-            writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
+            writer.write_table(group.combine_chunks().cast(schema), row_group_size=ROW_GROUP_ROWS)
     return sink.n_bytes, sink.sha256.hexdigest()
 
 
@@ -107,15 +143,35 @@ def read_table(data: pa.Buffer, columns: list[str] | None = None) -> pa.Table:
         return file.read(columns=columns)
 
 
-def read_schema(data: pa.Buffer) -> pa.Schema:
-    """Return the names and types of the columns of a Parquet file; raises what `read_table` does."""
-    return pq.read_schema(pa.BufferReader(data))
+def read_schema(file: pa.NativeFile) -> pa.Schema:
+    """Return the columns of an open Parquet file, without reading their rows.
+
+    Raises
+    ------
+    pyarrow.ArrowException or OSError
+        If it is not Parquet.
+    """
+    return pq.read_schema(file)
 
 
 def read_batches(data: pa.Buffer, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """Yield some columns of a Parquet file, `ROW_GROUP_ROWS` rows at a time; raises what `read_table` does."""
     with pq.ParquetFile(pa.BufferReader(data)) as file:
         yield from file.iter_batches(ROW_GROUP_ROWS, columns=columns)
+
+
+def require_same_types(name: str, schema: pa.Schema, before: pa.Schema) -> None:
+    """Refuse rows for a table whose columns have other types than those that are there; a column may be missing.
+
+    Raises
+    ------
+    ValueError
+        Naming the table and the column.
+    """
+    for field in schema:
+        if field.name in before.names and before.field(field.name).type != field.type:
+            wanted = before.field(field.name).type
+            raise ValueError(f"table {name}, column {field.name}: want {wanted} as in the store, got {field.type}")
 
 
 class _ChecksumSink(io.RawIOBase):
@@ -145,13 +201,17 @@ def _check_columns(name: str, schema: pa.Schema) -> None:
                 f"table {name}, column {field.name}: {field.type} is not a plain type; "
                 "use booleans, integers, floats, strings, timestamps or lists of them"
             )
+    for column, (wanted, accepts) in _READ_BY_NAME.get(name, {}).items():
+        if column not in schema.names:
+            raise ValueError(f"table {name} needs a column {column} of type {wanted}")
+        if not accepts(schema.field(column).type):
+            raise ValueError(f"table {name}, column {column}: want {wanted}, got {schema.field(column).type}")
 
 
-def _check_column(schema: pa.Schema, column: str, wanted: str, accepts: Callable[[pa.DataType], bool]) -> None:
-    if column not in schema.names:
-        raise ValueError(f"table concepts needs a column {column} of type {wanted}")
-    if not accepts(schema.field(column).type):
-        raise ValueError(f"table concepts, column {column}: want {wanted}, got {schema.field(column).type}")
+def _is_ascending(ids: pa.ChunkedArray[Any]) -> bool:
+    n_pairs = max(len(ids) - 1, 0)
+    is_less = pc.less(ids.slice(0, n_pairs), ids.slice(len(ids) - n_pairs))
+    return not ids.null_count and pc.all(is_less, min_count=0).as_py() is True
 
 
 def _is_list(kind: pa.DataType) -> TypeGuard[_AnyList]:
@@ -177,7 +237,7 @@ def _is_plain(kind: pa.DataType) -> bool:
     )
 
 
-def _canonical_schema(schema: pa.Schema) -> pa.Schema:
+def canonical_schema(schema: pa.Schema) -> pa.Schema:
     """Drop what does not change the values but would change the bytes: metadata, null flags, names of list items."""
     return pa.schema([pa.field(field.name, _canonical_type(field.type)) for field in schema])
 
@@ -191,3 +251,41 @@ def _canonical_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_list(kind):
         return pa.list_(_canonical_type(kind.value_type))
     return kind
+
+
+_Accepted: TypeAlias = "tuple[str, Callable[[pa.DataType], bool]]"
+
+
+def _exactly(kind: pa.DataType) -> _Accepted:
+    return str(kind), lambda given: bool(given == kind)
+
+
+def _vectors_of(kind: pa.DataType) -> _Accepted:
+    return f"fixed_size_list<{kind}>", lambda given: pa.types.is_fixed_size_list(given) and given.value_type == kind
+
+
+_INTEGER, _FLOAT, _DOUBLE = _exactly(pa.int64()), _exactly(pa.float32()), _exactly(pa.float64())
+_TIME = _exactly(pa.timestamp("us", "UTC"))
+_STRING: _Accepted = "string", _is_string
+_ID: _Accepted = "int64 or string", lambda kind: kind == pa.int64() or _is_string(kind)
+_READ_BY_NAME: dict[str, dict[str, _Accepted]] = {
+    "bindings": {
+        "concept_id": _INTEGER,
+        "episode_id": _ID,
+        "strength": _FLOAT,
+        "initial": _FLOAT,
+        "touched": _TIME,
+    },
+    "concepts": {"concept_id": _INTEGER, "state": _STRING, "centroid": _vectors_of(pa.float32())},
+    "cycle": {"cycle": _INTEGER, "as_of": _TIME},
+    "episodes": {"episode_id": _ID, "vector": _vectors_of(pa.float32())},
+    "hierarchy": {
+        "node_id": _INTEGER,
+        "left_id": _INTEGER,
+        "right_id": _INTEGER,
+        "distance": _DOUBLE,
+        "n_episodes": _INTEGER,
+    },
+    "journal": {"cycle": _INTEGER, "as_of": _TIME, "concept_id": _INTEGER, "kind": _STRING},
+    "moments": {"concept_id": _INTEGER, "weight": _DOUBLE, "sum": _vectors_of(pa.float64())},
+}

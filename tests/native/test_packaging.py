@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,14 @@ def test_the_sdist_has_every_c_source_and_header(shipped: tuple[Path, Path]) -> 
         names = {"/".join(name.split("/")[1:]) for name in archive.getnames()}
     assert {str(path.relative_to(ROOT)) for path in (ROOT / "native_simd" / "csrc").iterdir()} <= names
     assert {"LICENSE", "README.md", "configs/laptop.yaml", "setup.py"} <= names
+
+
+def test_both_have_the_parts_of_the_report(shipped: tuple[Path, Path]) -> None:
+    parts = {f"cluster_engine/report/{path.name}" for path in (ROOT / "cluster_engine" / "report").glob("*.*")}
+    assert {Path(part).suffix for part in parts} == {".py", ".html", ".css", ".js"}
+    with tarfile.open(shipped[0]) as archive, zipfile.ZipFile(shipped[1]) as wheel:
+        assert parts <= {"/".join(name.split("/")[1:]) for name in archive.getnames()}
+        assert parts <= set(wheel.namelist())
 
 
 def test_the_wheel_serves_every_python_from_3_10(shipped: tuple[Path, Path], tmp_path: Path) -> None:

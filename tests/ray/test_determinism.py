@@ -12,7 +12,7 @@ from episode_files import blurred_vectors, write_episodes
 
 import cluster_engine as ce
 import native_simd
-from cluster_engine.config import Config, CutConfig, LinkageConfig, PoolConfig
+from cluster_engine.config import Config, CutConfig, PoolConfig, RebuildConfig
 from cluster_engine.shards.pool import ShardPool
 from cluster_engine.shards.topology import read_topology
 
@@ -34,28 +34,24 @@ def digest(Z: NDArray[np.float64]) -> str:
     return hashlib.sha256(np.ascontiguousarray(Z)).hexdigest()
 
 
-def stored_tree(store: Path) -> NDArray[np.float64]:
-    table = ce.ConceptStore.open(store).dendrogram()
-    return np.column_stack([table[name].to_numpy() for name in ("left", "right", "distance", "n_episodes")])
-
-
 def pool_config(n_actors: int, threads: int) -> PoolConfig:
     """Return a pool to whose actors everything is sent, rescans too."""
     return PoolConfig(actors_per_numa_node=n_actors, threads_per_actor=threads, transport="objects")
 
 
-def batches(directory: Path, X: NDArray[np.float32], pools: dict[str, PoolConfig]) -> dict[tuple[str, ...], str]:
-    """Return the digests of the trees of batches, by linkage and road."""
+def batches(directory: Path, X: NDArray[np.float32], pools: dict[str, PoolConfig]) -> dict[tuple[str, str], str]:
+    """Return the digests of stores after two batches, by road and order of the rows."""
     digests = {}
     for order, rows in (("sorted", np.arange(N)), ("shuffled", np.random.default_rng(8).permutation(N))):
-        episodes = write_episodes(directory / f"{order}.parquet", X, rows)
+        first = write_episodes(directory / f"{order}-1.parquet", X, rows[rows < 2 * N // 3])
+        second = write_episodes(directory / f"{order}-2.parquet", X, rows[rows >= 2 * N // 3])
         for name, pool in pools.items():
-            for method, metric in LINKAGES:
-                store = directory / f"{method} {name} {order}"
-                linkage, cut = LinkageConfig(method=method, metric=metric), CutConfig(n_groups=30)
-                config = Config(linkage=linkage, cut=cut, pool=pool, memory_limit_bytes=LISTS_ONLY)
-                assert "neighbours" in ce.consolidate(episodes, store, config).seconds
-                digests[method, name, order] = digest(stored_tree(store))
+            store = directory / f"{name} {order}"
+            config = Config(
+                cut=CutConfig(n_groups=300), rebuild=RebuildConfig(growth=9), pool=pool, memory_limit_bytes=LISTS_ONLY
+            )
+            assert "neighbours" in ce.consolidate(first, store, config).seconds
+            digests[name, order] = ce.consolidate(second, store, config).content_sha256
     return digests
 
 
@@ -78,9 +74,10 @@ def test_every_road_gives_one_digest_of_z(two_nodes: Cluster, tmp_path: Path, mo
                     Z = ce.distributed_linkage(X, method, metric, pool=pool, memory_limit=LISTS_ONLY)
                     digests[method, place, road] = digest(Z)
     monkeypatch.delenv("CLUSTER_ENGINE_ISA")
-    digests |= batches(tmp_path, X, {"2 nodes": pool_config(1, 2)})
+    stores = batches(tmp_path, X, {"2 nodes": pool_config(1, 2)})
     two_nodes.remove_node(two_nodes.list_all_nodes()[1])
-    digests |= batches(tmp_path, X, {f"{n} actors": pool_config(n, 1) for n in (1, 2, 4)})
+    stores |= batches(tmp_path, X, {f"{n} actors": pool_config(n, 1) for n in (1, 2, 4)})
+    assert len(set(stores.values())) == 1, stores
     for method, metric in LINKAGES:
         expected = digest(ce.linkage(X, method, metric))  # of "average", through the matrix
         assert {of for road, of in digests.items() if road[0] == method} == {expected}, digests

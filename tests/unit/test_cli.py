@@ -17,11 +17,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from commands import answer, refusal, run
 from hypothesis import given
 from hypothesis import strategies as st
+from store_tables import version_tables
 
 from cluster_engine import errors
-from cluster_engine.cli import main
 from cluster_engine.cli.batch import override_config
 from cluster_engine.config import Config
 from cluster_engine.errors import ConfigError
@@ -53,11 +54,14 @@ def make_tables(n_concepts: int = 3, *, integer_ids: bool = False) -> dict[str, 
         "vector": pa.array([DIRECTIONS[concept] for concept in owners.values()], pa.list_(pa.float32(), 2)),
     }
     bound = [(concept, episode) for concept in concepts for episode in MEMBERS[concept]]
-    return {
+    n_nodes = max(0, n_concepts - 1)
+    strengths = pa.array([STRENGTHS[episode] for _, episode in bound], pa.float32())
+    return version_tables() | {
         "episodes": pa.table(episodes),
         "concepts": pa.table(
             {
                 "concept_id": concepts,
+                "state": ["active"] * n_concepts,
                 "parent_id": pa.array([21, 21, 22][:n_concepts]),
                 "n_episodes": [len(MEMBERS[concept]) for concept in concepts],
                 "coherence": pa.array([0.9, 0.8, math.nan][:n_concepts], pa.float32()),
@@ -73,29 +77,20 @@ def make_tables(n_concepts: int = 3, *, integer_ids: bool = False) -> dict[str, 
             {
                 "concept_id": pa.array([concept for concept, _ in bound], pa.int64()),
                 "episode_id": pa.array([name(episode) for _, episode in bound]),
-                "strength": pa.array([STRENGTHS[episode] for _, episode in bound], pa.float32()),
-                "contribution": pa.array([0.25] * len(bound), pa.float32()),
+                "strength": strengths,
+                "initial": strengths,
+                "touched": pa.array([DAYS[episode] for _, episode in bound], pa.timestamp("us", "UTC")),
             }
         ),
         "hierarchy": pa.table(
             {
-                "node_id": pa.array([21, 22][: max(0, n_concepts - 1)], pa.int64()),
-                "left_id": pa.array([11, 13][: max(0, n_concepts - 1)], pa.int64()),
-                "right_id": pa.array([12, 21][: max(0, n_concepts - 1)], pa.int64()),
-                "distance": pa.array([0.4, 0.75][: max(0, n_concepts - 1)], pa.float64()),
-                "n_episodes": pa.array([7, 9][: max(0, n_concepts - 1)], pa.int64()),
+                "node_id": pa.array([21, 22][:n_nodes], pa.int64()),
+                "left_id": pa.array([11, 13][:n_nodes], pa.int64()),
+                "right_id": pa.array([12, 21][:n_nodes], pa.int64()),
+                "distance": pa.array([0.5, 0.75][:n_nodes], pa.float64()),
+                "n_episodes": pa.array([7, 9][:n_nodes], pa.int64()),
             }
         ),
-        "dendrogram": pa.table(
-            {
-                "left": pa.array([0, *range(2, 9)], pa.int64()),
-                "right": pa.array([1, *range(9, 16)], pa.int64()),
-                "distance": pa.array([merge / 8 for merge in range(1, 9)], pa.float64()),
-                "n_episodes": pa.array(range(2, 10), pa.int64()),
-            }
-        ),
-        "quarantine": pa.table({"file": pa.array([], pa.large_string())}),
-        "report": pa.table({"engine_version": ["0"]}),
     }
 
 
@@ -115,28 +110,6 @@ def keep_log_levels() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def run(capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as ended:
-        main([str(arg) for arg in args])
-    out, err = capsys.readouterr()
-    return int(ended.value.code or 0), out, err
-
-
-def answer(capsys: pytest.CaptureFixture[str], *args: object) -> Any:  # noqa: ANN401  # parsed JSON
-    code, out, err = run(capsys, *args, "--json")
-    assert (code, err) == (0, "")
-    assert out.count("\n") == 1
-    return json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
-
-
-def refusal(capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, str]:
-    code, out, err = run(capsys, *args)
-    assert out == ""
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1
-    return code, err
-
-
 class TestShow:
     def test_concepts_are_those_of_the_store_the_largest_first(
         self, store: str, capsys: pytest.CaptureFixture[str]
@@ -152,7 +125,7 @@ class TestShow:
         code, out, _ = run(capsys, "show", "--store", store)
         assert code == 0
         row = next(line.split() for line in out.splitlines() if line.split()[0] == "11")
-        assert row == ["11", "4", "0.90", "2026-01-01", "2026-01-04", "text", "of", "a"]
+        assert row == ["11", "4", "0.90", "2026-01-01", "2026-01-04", "of", "text", "·", "text", "of", "a"]
 
     @pytest.mark.parametrize("integer_ids", [False, True])
     def test_a_concept_has_its_strongest_bindings_and_its_ancestors(
@@ -169,16 +142,10 @@ class TestShow:
         assert [(row["joined_concept_id"], row["n_episodes"]) for row in single["ancestors"]] == [(11, 9)]
         assert run(capsys, "show", "--store", tmp_path, 11)[0] == 0
 
-    def test_an_older_version_and_the_history(self, store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_an_older_version(self, store: str, capsys: pytest.CaptureFixture[str]) -> None:
         commit_version(store, make_tables(1))
         assert answer(capsys, "show", "--store", store)["n_concepts"] == 1
         assert answer(capsys, "show", "--store", store, "--version", 1)["n_concepts"] == 3
-        versions = answer(capsys, "show", "--store", store, "--history")["versions"]
-        assert [(row["version"], row["slot"], row["n_concepts"]) for row in versions] == [
-            (1, "night 1", 3),
-            (2, None, 1),
-        ]
-        assert run(capsys, "show", "--store", store, "--history")[1].count("\n") == 3
 
     def test_a_dendrogram_is_drawn_and_named(
         self, store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -189,18 +156,30 @@ class TestShow:
         assert path.read_bytes().startswith(b"\x89PNG")
         assert str(path) in run(capsys, "show", "--store", store, "--dendrogram", path)[1]
 
-    def test_the_tree_of_all_episodes_is_written(
+    def test_the_tree_of_the_concepts_is_written(
         self, store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         path = tmp_path / "tree.nwk"
         shown = answer(capsys, "show", "--store", store, "--newick", path)
-        assert (shown["newick"], shown["n_leaves"]) == (str(path), 9)
-        text = path.read_text(encoding="utf-8")
-        assert text.startswith("((((((((a:0.125,b:0.125):0.125,c:0.25):0.125,d:0.375)")
-        assert text.endswith(",i:1.0);\n")
+        assert (shown["newick"], shown["n_leaves"]) == (str(path), 3)
+        assert path.read_text(encoding="utf-8") == "((11:0.5,12:0.5):0.25,13:0.75);\n"
         assert str(path) in run(capsys, "show", "--store", store, "--newick", path)[1]
         assert refusal(capsys, "show", "--store", store, "--newick", tmp_path / "no" / "tree.nwk")[0] == 2
         assert refusal(capsys, "show", "--store", store, "--newick", path, 11)[0] == 2
+
+    def test_concepts_that_never_joined_are_trees_alone_unless_they_are_retired(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        tables = make_tables()
+        tables["hierarchy"] = tables["hierarchy"][:1]
+        commit_version(tmp_path, tables)
+        path = tmp_path / "tree.nwk"
+        assert answer(capsys, "show", "--store", tmp_path, "--newick", path)["n_leaves"] == 3
+        assert path.read_text(encoding="utf-8") == "(11:0.5,12:0.5);\n13;\n"
+        retired = tables["concepts"].set_column(1, "state", pa.array(["retired"] * 3))
+        commit_version(tmp_path, {"concepts": retired})
+        assert answer(capsys, "show", "--store", tmp_path, "--newick", path)["n_leaves"] == 2
+        assert path.read_text(encoding="utf-8") == "(11:0.5,12:0.5);\n"
 
     def test_what_cannot_be_shown_or_drawn_is_refused(
         self, store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -212,7 +191,6 @@ class TestShow:
         code, text = refusal(capsys, "show", "--store", store, "--dendrogram", tmp_path / "tree.gif")
         assert (code, ".png, .svg, .pdf" in text) == (2, True)
         assert refusal(capsys, "show", "--store", store, "--dendrogram", tmp_path / "no" / "tree.png")[0] == 2
-        assert refusal(capsys, "show", "--store", store, 11, "--history")[0] == 2
         commit_version(store, make_tables(1))
         assert refusal(capsys, "show", "--store", store, "--dendrogram", tmp_path / "tree.png")[0] == 3
 
@@ -311,28 +289,23 @@ class TestSearch:
 
 
 class TestConsolidate:
-    @pytest.mark.parametrize(("scale", "id_of_largest"), [(1e17, "e"), (1e-15, "b")])
-    def test_a_vector_that_is_out_of_range_is_named_by_its_id(
-        self, scale: float, id_of_largest: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    def test_a_time_of_the_cycle_needs_a_zone(
+        self, store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        lengths = dict.fromkeys("fedcba", 0.01) | {id_of_largest: 1.0}
-        vectors = [[length * scale, 0.0] for length in lengths.values()]
-        pq.write_table(pa.table({"id": list(lengths), "vector": vectors}), tmp_path / "episodes.parquet")
-        store = tmp_path / "store"
-        options = ["--store", store, "--method", "ward", "--metric", "euclidean"]
-        code, _, text = run(capsys, "consolidate", "--input", tmp_path / "episodes.parquet", *options)
-        assert code == 3
-        assert text.splitlines()[-1].startswith(f"error: episode '{id_of_largest}': ")
-        assert not list(store.glob("versions/*"))
+        pq.write_table(pa.table({"id": [1], "vector": [[1.0, 0.0]]}), tmp_path / "episodes.parquet")
+        for time in ("2026-11-22T02:00", "yesterday"):
+            asked = ["consolidate", "--input", tmp_path / "episodes.parquet", "--store", store, "--as-of", time]
+            code, text = refusal(capsys, *asked)
+            assert (code, f"--as-of {time}: not a time in ISO 8601 with a zone" in text) == (2, True)
 
 
 class TestConfig:
     def test_options_replace_what_the_file_says(self, tmp_path: Path) -> None:
         path = tmp_path / "config.yaml"
-        path.write_text("cut:\n  n_groups: 7\n  min_episodes: 2\nlinkage:\n  metric: euclidean\nn_exemplars: 9\n")
-        config = override_config(path, {"cut.distance": 0.5, "linkage.method": "ward", "input.id": None})
+        path.write_text("cut:\n  n_groups: 7\n  min_episodes: 2\nfade:\n  law: power\nn_exemplars: 9\n")
+        config = override_config(path, {"cut.distance": 0.5, "fade.floor": 0.5, "input.id": None})
         assert (config.cut.distance, config.cut.n_groups, config.cut.min_episodes) == (0.5, None, 2)
-        assert (config.linkage.method, config.linkage.metric) == ("ward", "euclidean")
+        assert (config.fade.law, config.fade.floor) == ("power", 0.5)
         assert (config.input, config.n_exemplars) == (Config().input, 9)
         assert override_config(path, {"cut.distance": None}).cut.n_groups == 7
         assert override_config(None, {}) == Config()
@@ -341,8 +314,7 @@ class TestConfig:
         "options",
         [
             {"cut.distance": 0.5, "cut.n_groups": 3},
-            {"linkage.method": "ward"},
-            {"linkage.metric": "manhattan"},
+            {"fade.law": "manhattan"},
             {"cut.min_episodes": 0},
             {"input.dimension": -1},
         ],
@@ -354,8 +326,6 @@ class TestConfig:
     @pytest.mark.parametrize(
         "option",
         [
-            ["--method", "ward"],
-            ["--metric", "manhattan"],
             ["--groups", "0"],
             ["--distance", "1", "--groups", "2"],
             ["--config", "none.yaml"],
@@ -395,7 +365,11 @@ class TestErrors:
                 if kind is errors.ClusterEngineError:
                     continue
                 assert issubclass(kind, EXPECTED_ERRORS)
-                assert 2 <= exit_code_of(kind("text")) <= 6
+                assert 2 <= exit_code_of(kind("text")) <= 7
+
+    def test_a_lease_that_another_run_holds_is_told_from_a_store_that_cannot_be_written(self) -> None:
+        assert exit_code_of(errors.LeaseHeldError("text")) == 7
+        assert exit_code_of(errors.CommitConflictError("text")) == exit_code_of(errors.StoreError("text")) == 5
 
     def test_an_error_is_one_line_and_its_traceback_a_question_of_debug(self, tmp_path: Path) -> None:
         def stderr(*options: str) -> str:

@@ -42,8 +42,8 @@ def write(directory: Path, text: str) -> Path:
     return path
 
 
-def test_there_are_three_configurations() -> None:
-    assert [path.stem for path in CONFIGS] == ["cluster", "laptop", "two-socket"]
+def test_there_are_four_configurations() -> None:
+    assert [path.stem for path in CONFIGS] == ["cluster", "gradual", "laptop", "two-socket"]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -68,10 +68,12 @@ def test_what_a_file_leaves_out_is_the_default(tmp_path: Path) -> None:
     [
         ("cut:\n  distnce: 1\n", ["cut.distnce", "unknown key", "did you mean 'distance'?"]),
         ("clt: {}\n", ["clt", "did you mean 'cut'?"]),
-        ("zzz: 1\n", ["zzz", "known keys: input, linkage, cut"]),
+        ("zzz: 1\n", ["zzz", "known keys: input, cut, rebuild"]),
         ("cut:\n  min_episodes: 0\npool:\n  numa: maybe\n", ["cut.min_episodes", "got 0", "pool.numa", "got 'maybe'"]),
         ("cut:\n  distance: 1\n  n_groups: 2\n", ["cut", "give distance or n_groups, not both"]),
-        ("linkage:\n  method: ward\n", ["linkage", "'ward' is defined for metric 'euclidean' only"]),
+        ("replay:\n  stage: nap\n", ["replay", "stage must be one of nrem2, nrem3, rem, awake"]),
+        ("fade:\n  floor: 2\n", ["fade.floor", "got 2"]),
+        ("rebuild:\n  growth: 1\n", ["rebuild.growth", "got 1"]),
         ("pool:\n  max_restarts: -1\n", ["pool.max_restarts", "got -1"]),
         ("cut: [1]\n", ["cut", "got [1]"]),
         ("- 1\n", ["must be a mapping of sections, got list"]),

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster_engine.data.episodes import Episodes
-from cluster_engine.data.merging import merge_episodes
+from cluster_engine.data.merging import leave_out_stored
 from cluster_engine.data.reading import read_episodes
 from cluster_engine.errors import SchemaError
 
@@ -34,6 +34,7 @@ class Row:
     time: int | None
     importance: float | None
     text: str | None
+    evergreen: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ def fault_of(row: Row) -> str | None:
 def preference(row: Row, file: str, number: int) -> tuple[Any, ...]:
     text = (row.text or "").encode()
     vector = np.array(row.vector, np.float32).tobytes()
-    return (row.time is None, row.time or 0, importance_of(row), vector, row.text is None, text, file, number)
+    known = (row.time is None, row.time or 0, importance_of(row), bool(row.evergreen))
+    return (*known, vector, row.text is None, text, file, number)
 
 
 def importance_of(row: Row) -> float:
@@ -134,15 +136,16 @@ vectors = st.one_of(plain, plain, st.none(), st.lists(numbers, max_size=4))
 times = st.one_of(st.none(), st.integers(0, 3), st.sampled_from([FIRST_US - 1, FIRST_US, LAST_US, LAST_US + 1]))
 importances = st.one_of(st.none(), st.floats(0, 1, width=32), st.sampled_from([-0.0, -0.1, 1.5, math.nan, 1 + 1e-12]))
 texts = st.one_of(st.none(), st.sampled_from(["", "a", "b", "é"]))
+evergreen = st.one_of(st.none(), st.booleans())
 int_ids = st.one_of(st.none(), st.integers(-3, 3))
 str_ids = st.one_of(st.none(), st.sampled_from(["", "a", "B", "z", "é", "\U0001f600", "\uffee"]))
 
 
 def files_of(ids: st.SearchStrategy[Any]) -> st.SearchStrategy[list[File]]:
-    row = st.builds(Row, ids, vectors, times, importances, texts)
+    row = st.builds(Row, ids, vectors, times, importances, texts, evergreen)
     # before release 26, pyarrow cannot read back null rows of a fixed-size list from Parquet: the file is refused
     fixed_vectors = plain | st.none() if int(pa.__version__.split(".")[0]) >= 26 else plain
-    narrow = st.builds(Row, ids, fixed_vectors, times, importances, texts)
+    narrow = st.builds(Row, ids, fixed_vectors, times, importances, texts, evergreen)
     containers = st.sampled_from(["parquet", "file", "stream"])
     floats = st.sampled_from(["f2", "f4", "f8", "f8"])
     loose = st.builds(File, st.lists(row, max_size=12), containers, st.sampled_from(["list", "large"]), floats)
@@ -163,6 +166,7 @@ def write(file: File, path: Path) -> None:
         "vector": column,
         "time": pa.array([row.time for row in file.rows], pa.int64()).cast(pa.timestamp("us")),
         "importance": pa.array([row.importance for row in file.rows], pa.float64()),
+        "evergreen": pa.array([row.evergreen for row in file.rows], pa.bool_()),
         "text": pa.array([row.text for row in file.rows], pa.string()),
     }
     table = pa.table(columns)
@@ -177,12 +181,16 @@ def write(file: File, path: Path) -> None:
 def contents(episodes: Episodes) -> list[tuple[Any, ...]]:
     texts = [None] * len(episodes) if episodes.texts is None else episodes.texts.to_pylist()
     times = episodes.times.cast(pa.int64()).to_pylist()
-    columns = [episodes.ids.to_pylist(), map(bytes, episodes.vectors), times, episodes.importances.tolist(), texts]
+    scalars = [episodes.importances.tolist(), episodes.evergreen.tolist()]
+    columns = [episodes.ids.to_pylist(), map(bytes, episodes.vectors), times, *scalars, texts]
     return list(zip(*columns, strict=True))
 
 
 def expected(rows: list[Row]) -> list[tuple[Any, ...]]:
-    return [(r.id, np.array(r.vector, np.float32).tobytes(), r.time, importance_of(r), r.text) for r in rows]
+    return [
+        (r.id, np.array(r.vector, np.float32).tobytes(), r.time, importance_of(r), bool(r.evergreen), r.text)
+        for r in rows
+    ]
 
 
 # --- the tests ------------------------------------------------------------------------------------------------------
@@ -243,6 +251,7 @@ def episodes_of(rows: list[Row], *, strings: bool, with_texts: bool) -> Episodes
         vectors=np.array([row.vector for row in rows], np.float32).reshape(-1, 2),
         times=pa.array([row.time for row in rows], pa.int64()).cast(pa.timestamp("us", "UTC")),
         importances=np.array([row.importance for row in rows], np.float32),
+        evergreen=np.array([bool(row.evergreen) for row in rows], np.bool_),
         texts=pa.array([row.text for row in rows], pa.large_string()) if with_texts else None,
     )
 
@@ -255,47 +264,49 @@ def episodes_of(rows: list[Row], *, strings: bool, with_texts: bool) -> Episodes
     strings=st.booleans(),
     texts=st.tuples(st.booleans(), st.booleans()),
 )
-def test_merging_agrees_with_the_oracle(
+def test_leaving_out_agrees_with_the_oracle(
     old: list[Row], new: list[Row], repeated: st.DataObject, strings: bool, texts: tuple[bool, bool]
 ) -> None:
     again = repeated.draw(st.lists(st.sampled_from(old), unique_by=lambda row: row.id)) if old else []
     new = [*again, *(row for row in new if row.id not in {row.id for row in again})]
     stored = episodes_of(old, strings=strings, with_texts=texts[0])
     fresh = episodes_of(new, strings=strings, with_texts=texts[1])
-    merged, quarantine = merge_episodes(stored, fresh)
-    union = {entry[0]: entry for entry in contents(stored)}
-    conflicts = [str(entry[0]) for entry in contents(fresh) if union.setdefault(entry[0], entry) != entry]
-    key = (lambda i: i.encode()) if strings else (lambda i: i)
-    assert contents(merged) == [union[i] for i in sorted(union, key=key)]
-    assert (merged.texts is None) == (texts == (False, False))
+    left, quarantine = leave_out_stored(stored, fresh)
+    known = {entry[0]: entry for entry in contents(stored)}
+    conflicts = [str(entry[0]) for entry in contents(fresh) if known.get(entry[0], entry) != entry]
+    assert contents(left) == [entry for entry in contents(fresh) if entry[0] not in known]
+    assert (left.texts is None) == (not texts[1])
     assert quarantine.table["episode_id"].to_pylist() == sorted(conflicts)
     assert set(quarantine.table["reason"].to_pylist()) <= {"conflicting_id"}
-    assert merged.ids.type == stored.ids.type
-    assert merged.vectors.dtype == np.float32
+    assert left.ids.type == stored.ids.type
+    assert left.vectors.dtype == np.float32
 
 
-def test_episodes_of_another_kind_are_not_merged() -> None:
+def test_episodes_of_another_kind_are_refused() -> None:
     rows = [Row(1, [1.0, 2.0], None, 1.0, None)]
     numbered, named = (episodes_of(rows, strings=strings, with_texts=False) for strings in (False, True))
     with pytest.raises(SchemaError, match="stored episodes have int64 ids, new ones large_string ids"):
-        merge_episodes(numbered, named)
+        leave_out_stored(numbered, named)
     wide = replace(numbered, vectors=np.ones((1, 3), np.float32))
     with pytest.raises(SchemaError, match="stored vectors have 2 elements, new ones 3"):
-        merge_episodes(numbered, wide)
+        leave_out_stored(numbered, wide)
 
 
 def test_an_unknown_dimension_agrees_with_any() -> None:
     some = episodes_of([Row(1, [1.0, 2.0], None, 1.0, "x")], strings=False, with_texts=True)
     none = replace(episodes_of([], strings=False, with_texts=False), vectors=np.empty((0, 0), np.float32))
-    for merged, quarantine in (merge_episodes(none, some), merge_episodes(some, none)):
-        assert contents(merged) == contents(some)
+    for (fresh, quarantine), expected_rows in (
+        (leave_out_stored(none, some), contents(some)),
+        (leave_out_stored(some, none), []),
+    ):
+        assert contents(fresh) == expected_rows
         assert len(quarantine) == 0
 
 
 def test_a_conflict_names_what_differs() -> None:
     stored = episodes_of([Row(1, [1.0, 2.0], None, 1.0, "x")], strings=False, with_texts=True)
     new = episodes_of([Row(1, [1.0, 3.0], 5, 1.0, "x")], strings=False, with_texts=True)
-    _, quarantine = merge_episodes(stored, new)
+    _, quarantine = leave_out_stored(stored, new)
     assert quarantine.table.to_pylist() == [
         {
             "file": None,
@@ -308,7 +319,16 @@ def test_a_conflict_names_what_differs() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"time": None}, {"time": 8}, {"importance": 0.6}, {"vector": [1.0, -0.0]}, {"text": None}, {"text": "y"}]
+    "change",
+    [
+        {"time": None},
+        {"time": 8},
+        {"importance": 0.6},
+        {"evergreen": True},
+        {"vector": [1.0, -0.0]},
+        {"text": None},
+        {"text": "y"},
+    ],
 )
 @pytest.mark.parametrize("first", [True, False])
 def test_of_two_rows_with_one_id_the_smaller_is_kept(tmp_path: Path, change: dict[str, Any], first: bool) -> None:
@@ -325,5 +345,5 @@ def test_the_sign_of_zero_is_content_of_a_vector_alone(tmp_path: Path) -> None:
     write(File([Row(1, [1.0, -0.0], None, -0.0, None)], "parquet", "list", "f8"), tmp_path / "a.parquet")
     new, _ = read_episodes(tmp_path)
     assert not np.signbit(new.importances).any()
-    _, quarantine = merge_episodes(stored, new)
+    _, quarantine = leave_out_stored(stored, new)
     assert quarantine.table["detail"].to_pylist() == ["differs from the stored episode in vector"]

@@ -200,6 +200,7 @@ def test_an_optional_column_that_was_asked_for_must_be_there(path: Path) -> None
         ("time", pa.array(["2024-01-01"] * 3)),
         ("importance", pa.array([True, False, True])),
         ("importance", pa.array(["high"] * 3)),
+        ("evergreen", pa.array([0, 1, 0])),
         ("text", pa.array([1, 2, 3])),
     ],
     ids=str,
@@ -257,13 +258,13 @@ def unregistered(name: str, storage: pa.DataType) -> pa.Field:
 
 
 @pytest.mark.parametrize("name", ["arrow.py_extension_type", "ray.data.arrow_pickled_object", "no.such.type"])
-@pytest.mark.parametrize("role", ["id", "vector", "time", "importance", "text"])
+@pytest.mark.parametrize("role", ["id", "vector", "time", "importance", "evergreen", "text"])
 @pytest.mark.parametrize("container", ["parquet", "ipc"])
 def test_extension_types_are_refused_where_they_are_needed(
     tmp_path: Path, name: str, role: str, container: str
 ) -> None:
     columns = {"id": pa.array([1]), "vector": pa.array([[1.0]]), "time": pa.array([MOMENT])}
-    columns |= {"importance": pa.array([1.0]), "text": pa.array(["x"])}
+    columns |= {"importance": pa.array([1.0]), "evergreen": pa.array([True]), "text": pa.array(["x"])}
     field = unregistered(name, columns[role].type)
     schema = pa.schema([field.with_name(role) if key == role else (key, a.type) for key, a in columns.items()])
     save(pa.table(list(columns.values()), schema=schema), tmp_path / "a.arrow", container)

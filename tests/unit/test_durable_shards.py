@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import errno
 import os
 import random
@@ -20,6 +21,7 @@ from crashes import PowerLoss, StrikingOs, fail_at, in_child, kill_at
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from store_tables import AS_OF, version_tables
 
 from cluster_engine.errors import CommitConflictError, StoreCorruptError, StoreError
 from cluster_engine.shards.checkpoint import commit_checkpoint, plan_checkpoint
@@ -31,7 +33,10 @@ from cluster_engine.shards.names import number_episodes
 from cluster_engine.shards.shard import BindingShard
 from cluster_engine.shards.slots import owners, slots_of
 from cluster_engine.store import files
+from cluster_engine.store.commit import commit_version
+from cluster_engine.store.retention import remove_versions
 from cluster_engine.store.snapshot import ConceptStore
+from cluster_engine.store.tables import TABLE_NAMES
 from native_simd import RowError
 
 if TYPE_CHECKING:
@@ -335,6 +340,18 @@ def test_a_log_that_another_writer_has_overtaken_is_refused_unless_it_is_empty(s
     going_on.close()
 
 
+def test_the_version_that_a_log_follows_is_not_removed(store: Path) -> None:
+    shards = DurableShards(store, life=1)
+    shards.change(Mutation.of("bind", [3], [10], [0.75]), 1)
+    for number in (2, 3, 4):
+        commit_version(store, {"cycle": version_tables(number)["cycle"]})
+    assert remove_versions(store, 1) == [2, 3]
+    shards.close()
+    again = DurableShards(store, life=1)
+    assert (again.version, again.shard.episodes_of(3)[1].tolist()) == (1, [0.75])
+    again.close()
+
+
 def test_a_log_cut_below_what_was_promised_is_named(store: Path, shards: DurableShards) -> None:
     shards.change(Mutation.of("bind", [1], [1], [0.5]), 1)
     shards.capture(plan_checkpoint(1))
@@ -365,7 +382,7 @@ def test_a_batch_that_reached_one_of_two_actors_is_completed_by_one(store: Path)
 
 @pytest.mark.parametrize("limit", [None, SMALL_BYTES])
 def test_strings_name_episodes_across_restarts_and_versions(limit: int | None, tmp_path: Path) -> None:
-    store = binding_store(tmp_path / "store", {(1, "old"): 0.5})
+    store = binding_store(tmp_path / "store", {(1, "old"): 0.5, (2, "old"): 0.5})
     shards = DurableShards(store, life=1, memory_limit_bytes=limit)
     ids = ["new", "old"]
     numbers = number_episodes(ids, is_string_ids=True)
@@ -377,9 +394,34 @@ def test_strings_name_episodes_across_restarts_and_versions(limit: int | None, t
     assert shards.names(shards.shard.episodes_of(1)[0]) == ["old", "new"]
     shards.close()
     table = ConceptStore.open(store).bindings()
-    assert table["episode_id"].to_pylist() == ["new", "old"]
-    assert table["strength"].to_pylist() == [0.25, 0.75]
-    assert table["contribution"].to_pylist() == [None, 0.5]
+    assert table["episode_id"].to_pylist() == ["new", "old", "old"]
+    assert table["strength"].to_pylist() == [0.25, 0.75, 0.5]
+    assert table["initial"].to_pylist() == [0.25, 0.75, 0.5]
+    assert table["touched"].to_pylist() == [AS_OF, AS_OF, AS_OF - dt.timedelta(days=1)]
+
+
+def test_a_checkpoint_writes_bindings_and_moments_of_concepts_that_have_the_same_episodes(store: Path) -> None:
+    before = ConceptStore.open(store)
+    assert before.moments()["concept_id"].to_pylist() == [0, 1, 5]
+    shards = DurableShards(store, life=1)
+    shards.change(Mutation.of("unbind", [0], [11]), 1)
+    shards.change(Mutation.of("set_strengths", [1], [10], [0.5]), 2)
+    shards.change(Mutation.of("bind", [3], [10], [0.75]), 3)
+    checkpoint(store, [shards])
+    shards.close()
+    after = ConceptStore.open(store)
+    assert after.bindings().drop_columns(["touched"]).to_pylist() == [
+        {"concept_id": 0, "episode_id": 10, "strength": 0.5, "initial": 0.5},
+        {"concept_id": 1, "episode_id": 10, "strength": 0.5, "initial": 0.5},
+        {"concept_id": 3, "episode_id": 10, "strength": 0.75, "initial": 0.75},
+        {"concept_id": 5, "episode_id": 12, "strength": 0.125, "initial": 0.125},
+    ]
+    yesterday = AS_OF - dt.timedelta(days=1)
+    assert after.bindings()["touched"].to_pylist() == [yesterday, AS_OF, AS_OF, yesterday]
+    assert after.moments()["concept_id"].to_pylist() == [1, 5]
+    assert {path.name for path in (store / "versions/00000002").iterdir()} == {"bindings.parquet", "moments.parquet"}
+    carried = set(TABLE_NAMES) - {"bindings", "moments"}
+    assert all(after.manifest.parts(name) == before.manifest.parts(name) for name in carried)
 
 
 @settings(deadline=None, max_examples=25)

@@ -15,6 +15,7 @@ import pytest
 
 from cluster_engine.shards.checkpoint import commit_checkpoint, plan_checkpoint
 from cluster_engine.shards.durable import DurableShards, next_life
+from cluster_engine.store.catalog import find_slot
 from cluster_engine.store.log import LOG_FORMAT
 from cluster_engine.store.manifest import FORMAT
 from cluster_engine.store.snapshot import ConceptStore
@@ -33,9 +34,10 @@ def test_its_tables_are_read(golden: Path) -> None:
     store.verify()
     rows = {name: getattr(store, name)().num_rows for name in TABLE_NAMES}
     assert rows["episodes"] == 15
-    assert rows["dendrogram"] == 14
+    assert [len(store.manifest.parts(name)) for name in ("episodes", "journal")] == [2, 1]
     assert rows["bindings"] == sum(store.concepts()["n_episodes"].to_pylist())
     assert store.slot == "first"
+    assert [find_slot(golden, slot) for slot in ("begin", "first", "none")] == [1, 2, None]  # the first was removed
     episodes = store.episodes()
     assert episodes["episode_id"].to_pylist() == list(range(100, 115))
     nearest = store.search(np.array(episodes["vector"].to_pylist()), k=1).concept_ids[:, 0]
@@ -50,7 +52,7 @@ def test_its_log_is_replayed_and_carried_into_the_next_version(golden: Path, tmp
     store = tmp_path / "store"
     shutil.copytree(golden, store)
     expected = json.loads((golden / "expected.json").read_text())
-    for version in (1, 2):
+    for version in (2, 3):
         shards = DurableShards(store, life=next_life(store))
         assert shards.version == version
         assert [list(row) for row in zip(*(column.tolist() for column in shards.shard.bindings()), strict=True)] == (
@@ -59,8 +61,8 @@ def test_its_log_is_replayed_and_carried_into_the_next_version(golden: Path, tmp
         states = shards.shard.states([expected["activated"]])
         assert (states.n_activations[0], states.last_activation[0]) == (2, 1_700_000_000_000_000)
         assert all(shards.has_applied(op_id) for op_id in expected["operations"])
-        if version == 1:
-            planned = plan_checkpoint(1)
+        if version == 2:
+            planned = plan_checkpoint(2)
             commit_checkpoint(store, planned, [shards.capture(planned)])
             shards.release(planned)
         shards.close()

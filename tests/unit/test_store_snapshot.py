@@ -7,34 +7,26 @@ import pickle
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from store_tables import version_tables
 
 from cluster_engine.errors import StoreCorruptError, StoreError
 from cluster_engine.store.commit import commit_version
 from cluster_engine.store.manifest import FileEntry, Manifest, decode_manifest
 from cluster_engine.store.snapshot import ConceptStore
-from cluster_engine.store.tables import TABLE_NAMES
+from cluster_engine.store.tables import GROWING_TABLE_NAMES, TABLE_NAMES
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def make_tables(number: int, report: float = 0.0) -> dict[str, pa.Table]:
-    names = ("bindings", "dendrogram", "episodes", "hierarchy", "quarantine")
-    tables = {name: pa.table({"x": [number] * (index + 1)}) for index, name in enumerate(names)}
-    centroids = pa.array([[1.0, 2.0]], pa.list_(pa.float32(), 2))
-    tables["concepts"] = pa.table({"concept_id": [number], "centroid": centroids})
-    return tables | {"report": pa.table({"seconds": [report]})}
-
-
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    commit_version(tmp_path, make_tables(1, report=0.5), slot="night 1")
-    commit_version(tmp_path, make_tables(2))
-    commit_version(tmp_path, make_tables(1, report=0.7), slot="night 3")
+    commit_version(tmp_path, version_tables(1, report=0.5), slot="night 1")
+    commit_version(tmp_path, version_tables(2))
+    commit_version(tmp_path, version_tables(1, report=0.7), slot="night 3")
     return tmp_path
 
 
@@ -50,23 +42,23 @@ def test_open_shows_the_current_version_or_the_one_asked_for(store: Path) -> Non
     assert current.manifest.version == 3
     second = ConceptStore.open(store, version=2)
     assert (second.version, second.slot) == (2, None)
-    expected = make_tables(2)
+    expected = version_tables(2)
     for name in TABLE_NAMES:
         assert getattr(second, name)().equals(expected[name]), name
 
 
 def test_a_snapshot_does_not_move(store: Path) -> None:
     before = ConceptStore.open(store)
-    commit_version(store, make_tables(4))
+    commit_version(store, version_tables(4))
     assert before.version == 3
-    assert before.episodes().equals(make_tables(1)["episodes"])
+    assert before.episodes().equals(version_tables(1)["episodes"])
     assert ConceptStore.open(store).version == 4
 
 
 def test_a_snapshot_travels_to_another_process(store: Path) -> None:
     copy = pickle.loads(pickle.dumps(ConceptStore.open(store)))  # noqa: S301 - our own bytes
     assert copy.version == 3
-    assert copy.bindings().equals(make_tables(1)["bindings"])
+    assert copy.bindings().equals(version_tables(1)["bindings"])
 
 
 @pytest.mark.parametrize("directory", ["", "nowhere", "file"])
@@ -92,8 +84,8 @@ def test_history_has_one_row_per_version(store: Path) -> None:
     history = ConceptStore.open(store, version=1).history()
     assert history["version"].to_pylist() == [1, 2, 3]
     assert history["slot"].to_pylist() == ["night 1", None, "night 3"]
-    for column, n_rows in {"n_bindings": 1, "n_concepts": 1, "n_episodes": 3, "n_quarantined": 5}.items():
-        assert history[column].to_pylist() == [n_rows] * 3
+    for column in ("n_bindings", "n_concepts", "n_episodes", "n_quarantined"):
+        assert history[column].to_pylist() == [1] * 3
     sizes = [
         sum(path.stat().st_size for path in (store / f"versions/{version:08d}").iterdir()) for version in (1, 2, 3)
     ]
@@ -103,7 +95,7 @@ def test_history_has_one_row_per_version(store: Path) -> None:
 def test_equal_results_have_equal_digests_whatever_the_report_says(store: Path) -> None:
     first, second, third = ConceptStore.open(store).history()["content_sha256"].to_pylist()
     assert first == third != second
-    reports = [ConceptStore.open(store, version=version).manifest.file("report").sha256 for version in (1, 3)]
+    reports = [ConceptStore.open(store, version=version).manifest.parts("report")[0].sha256 for version in (1, 3)]
     assert reports[0] != reports[1]
 
 
@@ -185,11 +177,33 @@ def test_manifest_copied_to_another_number_is_corrupt(store: Path) -> None:
         ConceptStore.open(store)
 
 
-@pytest.mark.parametrize("directory", ["../../etc", "/etc", "versions/../..", "versions/1", "versions/00000001/x"])
-def test_manifest_cannot_point_outside_the_versions(directory: str) -> None:
-    entries = tuple(FileEntry(name, 1, 1, "0" * 64) for name in TABLE_NAMES)
-    data = Manifest(1, 1, None, "0", directory, entries).encode()
-    with pytest.raises(StoreCorruptError, match="says version 1 in"):
+def entry(name: str, path: str | None = None) -> FileEntry:
+    return FileEntry(name, path or f"versions/00000001/{name}.parquet", 1, 1, "0" * 64)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../../etc/passwd",
+        "/etc/report.parquet",
+        "versions/../report.parquet",
+        "versions/1/report.parquet",
+        "versions/00000001/x/report.parquet",
+        "versions/00000001/cycle.parquet",
+        "versions/00000003/report.parquet",
+    ],
+)
+def test_manifest_cannot_point_outside_the_versions_up_to_its_own(path: str) -> None:
+    entries = tuple(entry(name, path if name == "report" else None) for name in TABLE_NAMES)
+    data = Manifest(1, 2, None, "0", entries).encode()
+    with pytest.raises(StoreCorruptError, match="says that table report is in"):
+        decode_manifest(data, 2, "m")
+
+
+@pytest.mark.parametrize("names", [TABLE_NAMES[1:], (*TABLE_NAMES, "report"), TABLE_NAMES[::-1]])
+def test_manifest_without_just_the_tables_of_a_version_is_corrupt(names: tuple[str, ...]) -> None:
+    data = Manifest(1, 1, None, "0", tuple(entry(name) for name in names)).encode()
+    with pytest.raises(StoreCorruptError, match="not the tables of a version"):
         decode_manifest(data, 1, "m")
 
 
@@ -197,14 +211,23 @@ def test_manifest_cannot_point_outside_the_versions(directory: str) -> None:
 @given(
     version=st.integers(1, 10**12),
     slot=st.none() | st.text(),
-    sizes=st.lists(st.integers(0, 2**50), min_size=7, max_size=7),
+    n_bytes=st.integers(0, 2**50),
+    n_parts=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     sha256=st.binary(min_size=32, max_size=32),
 )
-def test_manifests_come_back_as_they_were(version: int, slot: str | None, sizes: list[int], sha256: bytes) -> None:
-    entries = tuple(FileEntry(name, size, size, sha256.hex()) for name, size in zip(TABLE_NAMES, sizes, strict=True))
-    manifest = Manifest(1, version, slot, "0.1.0", f"versions/{version:08d}", entries)
+def test_manifests_come_back_as_they_were(
+    version: int, slot: str | None, n_bytes: int, n_parts: tuple[int, int], sha256: bytes
+) -> None:
+    repeated = dict(zip(GROWING_TABLE_NAMES, n_parts, strict=True))
+    entries = tuple(
+        FileEntry(name, f"versions/{version:08d}/{name}.parquet", n_bytes, part, sha256.hex())
+        for name in TABLE_NAMES
+        for part in range(repeated.get(name, 1))
+    )
+    manifest = Manifest(1, version, slot, "0.1.0", entries)
     data = manifest.encode()
     assert decode_manifest(data, version, "m") == manifest
+    assert [len(manifest.parts(name)) for name in GROWING_TABLE_NAMES] == list(n_parts)
     keys = list(json.loads(data))
     assert keys == sorted(keys)
 
@@ -212,4 +235,4 @@ def test_manifests_come_back_as_they_were(version: int, slot: str | None, sizes:
 def test_search_reads_the_centroids_of_the_version(store: Path) -> None:
     found = ConceptStore.open(store, version=2).search(np.array([[2.0, 1.0]]))
     assert found.concept_ids.tolist() == [[2]]
-    assert found.similarities[0, 0] == pytest.approx(0.8, abs=1e-6)
+    assert found.similarities[0, 0] == pytest.approx(3 / 10**0.5, abs=1e-6)

@@ -6,6 +6,7 @@ import datetime as dt
 import hashlib
 import io
 import itertools
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -31,15 +32,23 @@ COLUMNS: dict[str, dict[str, pa.DataType]] = {
         "episode_id": pa.int64(),
         "time": TIME,
         "importance": pa.float32(),
+        "evergreen": pa.bool_(),
         "text": TEXT,
         "vector": pa.list_(pa.float32(), 3),
     },
     "concepts": {
         "concept_id": pa.int64(),
+        "state": TEXT,
         "parent_id": pa.int64(),
         "n_episodes": pa.int64(),
         "coherence": pa.float32(),
         "distance": pa.float64(),
+        "strength_ppm": pa.int64(),
+        "n_replays": pa.int64(),
+        "idle_cycles": pa.int64(),
+        "born_cycle": pa.int64(),
+        "born_time": TIME,
+        "replay_time": TIME,
         "first_time": TIME,
         "last_time": TIME,
         "exemplar_ids": pa.list_(pa.int64()),
@@ -50,7 +59,8 @@ COLUMNS: dict[str, dict[str, pa.DataType]] = {
         "concept_id": pa.int64(),
         "episode_id": TEXT,
         "strength": pa.float32(),
-        "contribution": pa.float32(),
+        "initial": pa.float32(),
+        "touched": TIME,
     },
     "hierarchy": {
         "node_id": pa.int64(),
@@ -59,11 +69,29 @@ COLUMNS: dict[str, dict[str, pa.DataType]] = {
         "distance": pa.float64(),
         "n_episodes": pa.int64(),
     },
-    "dendrogram": {"left": pa.int64(), "right": pa.int64(), "distance": pa.float64(), "n_episodes": pa.int64()},
+    "moments": {"concept_id": pa.int64(), "weight": pa.float64(), "sum": pa.list_(pa.float64(), 3)},
+    "cycle": {
+        "cycle": pa.int64(),
+        "as_of": TIME,
+        "cut_distance": pa.float64(),
+        "cut_episodes": pa.int64(),
+        "mean_similarity": pa.float64(),
+        "rules": TEXT,
+    },
+    "journal": {
+        "cycle": pa.int64(),
+        "as_of": TIME,
+        "slot": TEXT,
+        "concept_id": pa.int64(),
+        "kind": TEXT,
+        "other_ids": pa.list_(pa.int64()),
+        "n_episodes": pa.int64(),
+        "reason": TEXT,
+    },
     "quarantine": {"file": TEXT, "row_number": pa.int64(), "episode_id": TEXT, "reason": TEXT, "detail": TEXT},
     "report": {"seconds": pa.float64(), "ok": pa.bool_()},
 }
-NOT_NULL = {"vector", "centroid", "exemplar_ids", "exemplar_texts", "concept_id", "importance"}
+NOT_NULL = {"vector", "centroid", "sum", "other_ids", "exemplar_ids", "exemplar_texts", "concept_id", "importance"}
 
 
 FLOATS = st.floats(allow_nan=False, width=32)
@@ -78,6 +106,7 @@ VALUES: dict[pa.DataType, st.SearchStrategy[Any]] = {
     pa.list_(pa.int64()): st.lists(st.integers(-(2**63), 2**63 - 1), max_size=3),
     pa.list_(TEXT): st.lists(st.none() | st.text(max_size=8), max_size=3),
     pa.list_(pa.float32(), 3): st.lists(FLOATS, min_size=3, max_size=3),
+    pa.list_(pa.float64(), 3): st.lists(FLOATS, min_size=3, max_size=3),
 }
 
 
@@ -176,12 +205,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pa.list_(pa.int64()): [[1, 2], []],
         pa.list_(TEXT): [["a", None], []],
         pa.list_(pa.float32(), 3): [[0.1, 0.2, 0.3], [-1.0, 0.0, 1e30]],
+        pa.list_(pa.float64(), 3): [[0.1, 0.2, 0.3], [-1.0, 0.0, 1e300]],
     }
     made = {
         name: pa.table({column: pa.array(cells[kind], kind) for column, kind in columns.items()})
         for name, columns in COLUMNS.items()
     }
-    commit_version(uri, made | {"quarantine": made["quarantine"][:0]})
+    awkward = {"quarantine": made["quarantine"][:0], "cycle": made["cycle"][:1], "episodes": made["episodes"][::-1]}
+    commit_version(uri, made | awkward)
     return uri
 
 
@@ -214,3 +245,18 @@ def test_duckdb_and_polars_compute_with_vectors(store: Path) -> None:
     assert squares == pytest.approx(norms, rel=1e-12)
     vectors = pl.read_parquet(path)["vector"].to_numpy()
     assert (vectors.astype(np.float64) ** 2).sum(axis=1) == pytest.approx(norms, rel=1e-12)
+
+
+def test_duckdb_reads_a_table_in_parts_that_older_versions_wrote(store: Path, tmp_path: Path) -> None:
+    shutil.copytree(store, tmp_path / "store")
+    first = ConceptStore.open(store).journal()
+    for _ in range(3):
+        commit_version(tmp_path / "store", {}, added={"journal": first.slice(0, 1)})
+    opened = ConceptStore.open(tmp_path / "store")
+    paths = opened.paths("journal")
+    assert len(paths) == 2
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        read = connection.sql(f"SELECT * FROM read_parquet({paths})").to_arrow_table()  # noqa: S608 - paths of ours
+    assert read.to_pylist() == opened.journal().to_pylist() == [*first.to_pylist(), *first.to_pylist()[:1] * 3]
+    assert opened.paths("cycle") == [f"{tmp_path}/store/versions/00000001/cycle.parquet"]
