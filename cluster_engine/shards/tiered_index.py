@@ -148,11 +148,13 @@ class TieredIndex:
 
     def restore_operations(self, op_ids: Int64Array) -> None:
         """As `BindingIndex.restore_operations`."""
-        self._index.restore_operations(op_ids)
+        with self._limited():  # they take memory, too
+            self._index.restore_operations(op_ids)
 
     def restore_states(self, concept_ids: Int64Array, states: ConceptStates) -> None:
         """As `BindingIndex.restore_states`."""
-        self._index.restore_states(concept_ids, states)
+        with self._limited():
+            self._index.restore_states(concept_ids, states)
 
     def write(self) -> None:
         """Write what is outside anew, with everything as it is; see `Tiers.write`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
@@ -40,3 +41,13 @@ def forbid_leftovers() -> Iterator[None]:
         thread.join(_ENDING_S)
     assert not any(thread.is_alive() for thread in left), "the test left threads behind"
     assert not child_processes() - children, "the test left child processes behind"
+
+
+@pytest.fixture(autouse=True)
+def keep_log_levels() -> Iterator[None]:
+    """Take back the levels that commands set."""
+    loggers = [logging.getLogger(name) for name in ("cluster_engine", "ray._private.authentication")]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)

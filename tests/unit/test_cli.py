@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import math
 import os
 import re
@@ -32,7 +31,6 @@ from cluster_engine.store.commit import commit_version
 from cluster_engine.terminal import JSON_INTERVAL_S, shorten, shown_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 # Three concepts in the plane, of 4, 3 and 2 episodes; 11 and 12 join first.
@@ -99,15 +97,6 @@ def store(tmp_path: Path) -> str:
     path = str(tmp_path / "store")
     commit_version(path, make_tables(), slot="night 1")
     return path
-
-
-@pytest.fixture(autouse=True)
-def keep_log_levels() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in ("cluster_engine", "ray._private.authentication")]
-    levels = [logger.level for logger in loggers]
-    yield
-    for logger, level in zip(loggers, levels, strict=True):
-        logger.setLevel(level)
 
 
 class TestShow:

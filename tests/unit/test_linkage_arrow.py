@@ -95,8 +95,8 @@ def test_a_column_that_holds_no_distances_is_refused(column: Column, error: type
         (pa.array([[1.0, 2.0], [1.0]]), VectorError, "row 1: the vector has 1 elements, row 0 has 2"),
         (pa.array([[1.0, 2.0], [float("nan"), 1.0]]), VectorError, "row 1"),
         (pa.array([1.0, 2.0]), SchemaError, "type double holds no vectors"),
-        (pa.array([[1.0, 2.0]]), InputError, "at least 2 vectors, got 1"),
-        (pa.array([], pa.list_(pa.float32())), InputError, "at least 2 vectors, got 0"),
+        (pa.array([[1.0, 2.0]]), InputError, "at least 2 vectors are needed, got 1"),
+        (pa.array([], pa.list_(pa.float32())), InputError, "at least 2 vectors are needed, got 0"),
     ],
 )
 def test_a_column_that_holds_no_vectors_is_refused(column: Column, error: type[Exception], match: str) -> None:
