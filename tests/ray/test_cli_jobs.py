@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-LIBRARY = "import sys, cluster_engine as ce; print(ce.consolidate(*sys.argv[1:]).content_sha256)"
+LIBRARY = "import sys, cluster_engine as ce; print(ce.consolidate(*sys.argv[1:], slot='night').content_sha256)"
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_a_local_ray_with_tokens_gives_the_contents_of_one_without(
 
 
 def test_a_cluster_gives_the_contents_of_a_local_ray(head: Head, content: str, episodes: Path, tmp_path: Path) -> None:
-    done = cli("consolidate", "--input", episodes, "--store", tmp_path, "--json", env=head.client())
+    done = cli("consolidate", "--input", episodes, "--store", tmp_path, "--slot", "night", "--json", env=head.client())
     assert done.returncode == 0, done.stderr
     assert report_of(done.stdout)["content_sha256"] == content
     assert head.token not in done.stdout + done.stderr
@@ -86,6 +86,8 @@ def test_a_job_from_a_checkout_gives_the_contents_of_the_library(
         str(episodes),
         "--store",
         str(tmp_path / "store"),
+        "--slot",
+        "night",
     )
     done = head.submit(checkout, *entrypoint)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from cluster_engine.linkage.criterion import Method, Metric
 
-N = 3_000
+N, N_LATER = 3_000, 200
 LISTS_ONLY = 30_000_000  # bytes that the matrix of N vectors does not fit into, and their lists do
 LINKAGES: list[tuple[Method, Metric]] = [("average", "cosine"), ("ward", "euclidean"), ("single", "cosine")]
 
@@ -43,8 +43,8 @@ def batches(directory: Path, X: NDArray[np.float32], pools: dict[str, PoolConfig
     """Return the digests of stores after two batches, by road and order of the rows."""
     digests = {}
     for order, rows in (("sorted", np.arange(N)), ("shuffled", np.random.default_rng(8).permutation(N))):
-        first = write_episodes(directory / f"{order}-1.parquet", X, rows[rows < 2 * N // 3])
-        second = write_episodes(directory / f"{order}-2.parquet", X, rows[rows >= 2 * N // 3])
+        first = write_episodes(directory / f"{order}-1.parquet", X, rows[rows < N - N_LATER])
+        second = write_episodes(directory / f"{order}-2.parquet", X, rows[rows >= N - N_LATER])
         for name, pool in pools.items():
             store = directory / f"{name} {order}"
             config = Config(
