@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Pair = tuple[int, "int | str"]
+Seen = tuple[dict[Pair, float], dict[int, tuple[int, int]], dict[int, tuple[float, ...]]]
+"""Strengths, how often and when last activated, and centroids that were set."""
 
 
 def binding_store(path: Path, bindings: Mapping[Pair, float], concept_ids: range = range(8)) -> Path:
@@ -57,16 +59,21 @@ FIRST = {(0, 10): 0.5, (0, 11): 0.25, (1, 10): 1.0, (5, 12): 0.125}
 
 
 class Model:
-    """What a history leaves: strengths by pair, activations by concept."""
+    """What a history leaves: strengths by pair, activations and centroids by concept."""
 
     def __init__(self) -> None:
         self.strengths = {pair: np.float32(value) for pair, value in FIRST.items()}
         self.activations: dict[int, list[int]] = {}
+        self.centroids: dict[int, tuple[float, ...]] = {}
 
     def apply(self, mutation: Mutation) -> None:
         if mutation.kind == "decay":
             factor = np.float32(2.0 ** -(mutation.arguments["dt_s"] / mutation.arguments["half_life_s"]))
             self.strengths = {pair: value * factor for pair, value in self.strengths.items()}
+            return
+        if mutation.kind == "set_centroids":
+            concepts, vectors = (column.tolist() for column in mutation.columns)
+            self.centroids |= dict(zip(concepts, map(tuple, vectors), strict=True))
             return
         if mutation.kind == "activate":
             for concept in mutation.columns[0].tolist():
@@ -82,15 +89,20 @@ class Model:
             before = self.strengths.get(pair, np.float32(0)) if mutation.kind == "add_strengths" else np.float32(0)
             self.strengths[pair] = np.clip(before + value, np.float32(0), np.float32(1))
 
-    def as_seen(self) -> tuple[dict[Pair, float], dict[int, tuple[int, int]]]:
+    def as_seen(self) -> Seen:
         activated = {concept: (len(times), max(times)) for concept, times in self.activations.items()}
-        return {pair: float(value) for pair, value in self.strengths.items()}, activated
+        return {pair: float(value) for pair, value in self.strengths.items()}, activated, dict(self.centroids)
 
 
 def random_mutation(rng: random.Random, model: Model) -> Mutation:
     known = sorted(model.strengths)
     some = rng.sample(known, min(len(known), rng.randrange(1, 4)))
-    kind = rng.choice(["bind", "bind", "set_strengths", "add_strengths", "unbind", "decay", "activate"])
+    kind = rng.choice(
+        ["bind", "bind", "set_strengths", "add_strengths", "unbind", "decay", "activate", "set_centroids"]
+    )
+    if kind == "set_centroids":
+        concepts = rng.sample(range(40), rng.randrange(1, 4))
+        return Mutation.of(kind, concepts, [[rng.randrange(1, 65) / 64 for _ in range(4)] for _ in concepts])
     if kind == "decay" or not known:
         return Mutation.of("decay", half_life_s=rng.choice([1.0, 2.0]), dt_s=rng.choice([1.0, 2.0]))
     if kind == "activate":

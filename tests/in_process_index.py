@@ -6,14 +6,19 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
+from cluster_engine.shards.centroids import Centroids
+from cluster_engine.shards.mutation import Mutation
 from cluster_engine.shards.shard import BindingShard
-from cluster_engine.store.search import CentroidIndex, Neighbours
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
+
+    from cluster_engine.search.conditions import Condition
+    from cluster_engine.store.search import Neighbours
 
     Ranked = tuple[NDArray[np.int64], NDArray[np.float32]]
 
@@ -35,10 +40,17 @@ class InProcessIndex:
 
     def __init__(self, concept_ids: NDArray[np.int64], centroids: NDArray[np.float32]) -> None:
         self.shard = BindingShard(centroids.shape[1])
-        self._centroids = CentroidIndex(concept_ids, centroids)
+        facts = pa.table({"concept_id": concept_ids, "n_episodes": concept_ids % 5})
+        self._centroids = Centroids(concept_ids, centroids, facts)
 
-    def search(self, vectors: NDArray[np.float32], k: int) -> Neighbours:
-        return self._centroids.search(vectors, k)
+    def search(self, vectors: NDArray[np.float32], k: int, *, where: Sequence[Condition]) -> Neighbours:
+        return self._centroids.search(vectors, k, where=where)
+
+    def set_centroids(self, *columns: NDArray[Any], op_id: int) -> bool:
+        mutation = Mutation.of("set_centroids", *columns)
+        mutation.verify(self.shard)
+        self._centroids.set(*mutation.columns)
+        return op_id > 0
 
     def spread(
         self, episode_cues: Mapping[int, float], concept_cues: Mapping[int, float], **asked: float | str

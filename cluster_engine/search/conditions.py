@@ -29,7 +29,7 @@ class Condition:
     ----------
     column : str
     least, most : object, optional
-        Bounds that are allowed, of the column's type.
+        Bounds that are allowed, of the column's type; of a time also as text in ISO 8601.
     among : sequence, optional
         Values that are allowed.
     """
@@ -65,14 +65,20 @@ class Condition:
         held = np.ones(len(facts), np.bool_)
         try:
             if self.least is not None:
-                held &= _filled(pc.greater_equal(column, pa.scalar(self.least)))
+                held &= _filled(pc.greater_equal(column, _scalar(self.least, column.type)))
             if self.most is not None:
-                held &= _filled(pc.less_equal(column, pa.scalar(self.most)))
+                held &= _filled(pc.less_equal(column, _scalar(self.most, column.type)))
             if self.among is not None:
-                held &= _filled(pc.is_in(column, pa.array(list(self.among), column.type)))
+                values = [_scalar(value, column.type).as_py() for value in self.among]
+                held &= _filled(pc.is_in(column, pa.array(values, column.type)))
         except (pa.ArrowException, TypeError) as error:
             raise ValueError(f"{self}: not of the type {column.type} of column {self.column!r}: {error}") from error
         return held
+
+
+def _scalar(value: Any, kind: pa.DataType) -> pa.Scalar[Any]:  # noqa: ANN401 - of whatever column
+    scalar: pa.Scalar[Any] = pa.scalar(value)
+    return scalar.cast(kind) if isinstance(value, str) and pa.types.is_timestamp(kind) else scalar
 
 
 def _filled(held: Any) -> NDArray[np.bool_]:  # noqa: ANN401 - an array of Arrow, chunked or not

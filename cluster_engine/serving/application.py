@@ -14,6 +14,7 @@ from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.responses import Response  # noqa: TC002  # FastAPI reads the annotations
 from pydantic import BaseModel  # noqa: TC002  # in signatures that are read when this is imported
 
+from cluster_engine.search.conditions import Condition
 from cluster_engine.serving import models, problems
 from cluster_engine.serving.bodies import ARROW, JSON, Exchange, json_response, read_exchange, read_query
 from cluster_engine.serving.index import Index  # noqa: TC001  # FastAPI reads the annotations
@@ -95,19 +96,19 @@ def ready(index: IndexHere) -> models.ReadinessAnswer:
 @routes.post("/search", responses=_answer(models.SearchAnswer), openapi_extra=_content(models.QueryTable, JSON, ARROW))
 def search(index: IndexHere, body: Body, ask: Annotated[models.SearchParameters, Query()]) -> Response:
     """Find the concepts nearest to vectors, by cosine."""
-    found = index.search(body.columns(models.QueryTable)["vector"], ask.k)
+    found = index.search(body.columns(models.QueryTable)["vector"], ask.k, where=_conditions(ask))
     return body.answer({"concept_id": found.concept_ids, "similarity": found.similarities})
 
 
 @routes.post("/assign", responses=_answer(models.AssignAnswer), openapi_extra=_content(models.QueryTable, JSON, ARROW))
-def assign(index: IndexHere, body: Body) -> Response:
-    """Find the concept that each vector belongs to, and how clear that is."""
-    found = index.search(body.columns(models.QueryTable)["vector"], 2)
-    similarities = found.similarities
-    margins = (
-        similarities[:, 0] - similarities[:, 1] if similarities.shape[1] == 2 else np.full(len(similarities), np.nan)
-    )
-    return body.answer({"concept_id": found.concept_ids[:, 0], "similarity": similarities[:, 0], "margin": margins})
+def assign(index: IndexHere, body: Body, ask: Annotated[models.AssignParameters, Query()]) -> Response:
+    """Find the concept that each vector belongs to, -1 if none may be found, and how clear that is."""
+    found = index.search(body.columns(models.QueryTable)["vector"], 2, where=_conditions(ask))
+    n_queries, n_found = found.similarities.shape
+    ids, similarities = np.full((n_queries, 2), -1, np.int64), np.full((n_queries, 2), np.nan, np.float32)
+    ids[:, :n_found], similarities[:, :n_found] = found.concept_ids, found.similarities
+    margins = similarities[:, 0] - similarities[:, 1]
+    return body.answer({"concept_id": ids[:, 0], "similarity": similarities[:, 0], "margin": margins})
 
 
 @routes.post("/spread", responses={200: {"model": models.SpreadAnswer}}, openapi_extra=_content(models.Cues, JSON))
@@ -162,6 +163,16 @@ def unbind(
     return models.MutationAnswer(applied=applied)
 
 
+@routes.post("/set_centroids", openapi_extra=_content(models.CentroidTable, JSON, ARROW))
+def set_centroids(
+    index: IndexHere, body: Body, operation: Annotated[models.OperationParameters, Query()]
+) -> models.MutationAnswer:
+    """Set the vectors that concepts are found by, until a batch computes them anew."""
+    columns = body.columns(models.CentroidTable)
+    applied = index.set_centroids(columns["concept_id"], columns["vector"], op_id=operation.op_id)
+    return models.MutationAnswer(applied=applied)
+
+
 @routes.post("/decay", openapi_extra=_content(models.Decay, JSON))
 def decay(
     index: IndexHere, body: Body, operation: Annotated[models.OperationParameters, Query()]
@@ -178,6 +189,14 @@ def _check_episode_ids(index: Index, field: str, ids: Sequence[int | str] | NDAr
         if isinstance(episode_id, str) != index.is_string_ids:
             wanted = "strings" if index.is_string_ids else "integers"
             raise problems.unprocessable(f"episodes of this store are named by {wanted}", field, row)
+
+
+def _conditions(ask: models.AssignParameters) -> list[Condition]:
+    """Return what concepts must meet to be found."""
+    try:
+        return [Condition(**given.model_dump()) for given in ask.where]
+    except ValueError as error:
+        raise problems.unprocessable(str(error), "where") from error
 
 
 def _mapping(kind: str, cues: models.ConceptCues | models.EpisodeCues) -> Mapping[Any, float]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from cluster_engine.search.conditions import Condition
     from cluster_engine.store.search import Neighbours
     from native_simd import SpreadLaw
 
@@ -54,8 +55,8 @@ class Index(Protocol):
     def is_string_ids(self) -> bool:
         """Whether episodes are named by strings; otherwise by integers."""
 
-    def search(self, vectors: NDArray[np.float32], k: int) -> Neighbours:
-        """Return the concepts nearest to each vector, shape (q, d), by cosine."""
+    def search(self, vectors: NDArray[np.float32], k: int, *, where: Sequence[Condition]) -> Neighbours:
+        """Return the concepts nearest to each vector, shape (q, d), by cosine, that meet all conditions."""
 
     def spread(
         self,
@@ -92,6 +93,9 @@ class Index(Protocol):
 
     def unbind(self, concept_ids: NDArray[np.int64], episode_ids: EpisodeIds, *, op_id: int) -> bool:
         """Remove bindings; return whether this call was the one that applied."""
+
+    def set_centroids(self, concept_ids: NDArray[np.int64], vectors: NDArray[np.float32], *, op_id: int) -> bool:
+        """Set centroids of concepts; return whether this call was the one that applied."""
 
     def decay(self, *, half_life_s: float, dt_s: float, op_id: int) -> bool:
         """Let all strengths decay; return whether this call was the one that applied."""

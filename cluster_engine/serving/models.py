@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field, Json
 
 from native_simd import SpreadLaw  # noqa: TC001  # pydantic reads the annotations
 
@@ -19,6 +19,7 @@ MAX_K = 1_000
 MAX_STEPS = 16
 MAX_ROWS = 1_000_000
 MAX_CUES = 10_000
+MAX_CONDITIONS = 16
 
 ColumnKind = Literal["id", "episode", "number", "vector"]
 
@@ -37,6 +38,7 @@ class _Strict(BaseModel):
 
 Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+Value = bool | Int64 | Finite | Annotated[str, Field(max_length=1_024)]
 EpisodeId = Int64 | Annotated[str, Field(max_length=1_024)]
 Ids = Annotated[list[Int64], FailFast(), Field(max_length=MAX_ROWS), Column("id", MAX_ROWS)]
 EpisodeIds = Annotated[list[EpisodeId], FailFast(), Field(max_length=MAX_ROWS), Column("episode", MAX_ROWS)]
@@ -87,6 +89,13 @@ class PairTable(_Strict):
     episode_id: EpisodeIds
 
 
+class CentroidTable(_Strict):
+    """Concepts and the vectors that they are found by."""
+
+    concept_id: Annotated[list[Int64], FailFast(), Field(max_length=MAX_QUERIES), Column("id", MAX_QUERIES)]
+    vector: Vectors
+
+
 class Decay(_Strict):
     """All strengths are multiplied by ``2**-(dt_s / half_life_s)``."""
 
@@ -98,8 +107,23 @@ class _Parameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class SearchParameters(_Parameters):
-    """How many concepts are returned for each vector."""
+class ConditionModel(_Strict):
+    """What a column of the store's concepts must be, times as text in ISO 8601; nothing holds for a null."""
+
+    column: Annotated[str, Field(max_length=128)]
+    least: Value | None = None
+    most: Value | None = None
+    among: Annotated[list[Value], Field(max_length=MAX_K)] | None = None
+
+
+class AssignParameters(_Parameters):
+    """Which concepts may be found: those that meet all conditions, a list of objects in JSON."""
+
+    where: Json[Annotated[list[ConditionModel], Field(max_length=MAX_CONDITIONS)]] = []
+
+
+class SearchParameters(AssignParameters):
+    """How many concepts are returned for each vector, and which may be."""
 
     k: Annotated[int, Field(ge=1, le=MAX_K)] = 10
 
@@ -145,10 +169,10 @@ class SearchAnswer(BaseModel):
 
 
 class AssignAnswer(BaseModel):
-    """For each vector the nearest concept, and how much nearer it is than the next (null if there is none)."""
+    """For each vector the nearest concept, and how much nearer it is than the next; -1 and null if there is none."""
 
     concept_id: list[int]
-    similarity: list[float]
+    similarity: list[float | None]
     margin: list[float | None]
 
 

@@ -33,7 +33,6 @@ from cluster_engine.store import files
 from cluster_engine.store.location import Location, StoreUri, locate, store_errors
 from cluster_engine.store.lock import hold_lock
 from cluster_engine.store.log import LogWriter, create_log, resume_log
-from cluster_engine.store.search import Neighbours
 from cluster_engine.store.segments import (
     LOG_DIRECTORY,
     Committed,
@@ -44,12 +43,15 @@ from cluster_engine.store.segments import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from numpy.typing import ArrayLike, NDArray
 
+    from cluster_engine.search.conditions import Condition
     from cluster_engine.shards.placement import MemoryPlan
     from cluster_engine.shards.shard import BindingShard, Columns
+    from cluster_engine.store.search import Neighbours
 
 logger = logging.getLogger(__name__)
 
@@ -233,13 +235,10 @@ class DurableShards:
         assert self._state.names is not None  # noqa: S101 - as above
         return self._state.names.known(episodes)
 
-    def search(self, vectors: ArrayLike, k: int, *, exact: bool) -> Neighbours:
+    def search(self, vectors: ArrayLike, k: int, *, where: Sequence[Condition] = (), exact: bool) -> Neighbours:
         """Return the concepts of these shards nearest to each vector; see `ConceptStore.search`."""
-        if self._state.centroids is None:
-            shape = len(np.asarray(vectors)), 0
-            return Neighbours(np.empty(shape, np.int64), np.empty(shape, np.float32))
         with self.shard.reading("search", len(np.asarray(vectors))):  # float32 rows, with a memory limit
-            return self._state.centroids.search(vectors, k, exact=exact)
+            return self._state.centroids.search(vectors, k, where=where, exact=exact)
 
     def capture(self, committed: Committed) -> pa.Table:
         """Begin a segment, and return the bindings at its beginning: what is to become a version.
@@ -278,7 +277,7 @@ class DurableShards:
                 "version": self.version,
                 "n_bindings": found.n_bindings,
                 "n_concepts": found.n_concepts,
-                "n_centroids": self._state.n_centroids,
+                "n_centroids": len(self._state.centroids),
                 "n_bytes": found.n_bytes,
                 "largest_fan_out": found.largest_fan_out,
                 "n_operations": len(self._state.operations),

@@ -20,11 +20,12 @@ from cluster_engine.shards.durable import DurableShards
 from cluster_engine.shards.memory import require_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import pyarrow as pa
     from numpy.typing import NDArray
 
+    from cluster_engine.search.conditions import Condition
     from cluster_engine.shards.mutation import Mutation
     from cluster_engine.shards.placement import MemoryPlan
     from cluster_engine.shards.shard import Columns
@@ -189,9 +190,9 @@ class IndexActor:
         """Return the ids of those numbered episodes that are bound here."""
         return self._shards.known_names(episodes)
 
-    def search(self, vectors: NDArray[np.generic], k: int, exact: bool) -> Neighbours:  # noqa: FBT001 - Ray's own call
+    def search(self, vectors: NDArray[np.generic], k: int, where: Sequence[Condition], exact: bool) -> Neighbours:  # noqa: FBT001 - Ray's own call
         """Return the nearest concepts here."""
-        return self._shards.search(vectors, k, exact=exact)
+        return self._shards.search(vectors, k, where=where, exact=exact)
 
     def capture(self, committed: Committed) -> pa.Table:
         """Begin a segment of the log with what is to become a version, and return it."""

@@ -15,12 +15,13 @@ from cluster_engine.shards.index_actor import IndexActor
 from cluster_engine.shards.metrics import Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
     import native_simd
+    from cluster_engine.search.conditions import Condition
     from cluster_engine.shards.affinity import NumaPolicy, PlacementReport
     from cluster_engine.shards.index_actor import NamedRanked, Ranked, ServiceFacts
     from cluster_engine.shards.mutation import Mutation
@@ -84,10 +85,10 @@ class MeasuredIndexActor(IndexActor):
         with self._measured("concepts_of", 1):
             return super().concepts_of(episode, k, min_strength)
 
-    def search(self, vectors: NDArray[np.generic], k: int, exact: bool) -> Neighbours:  # noqa: FBT001 - Ray's own call
+    def search(self, vectors: NDArray[np.generic], k: int, where: Sequence[Condition], exact: bool) -> Neighbours:  # noqa: FBT001 - Ray's own call
         """As `IndexActor.search`."""
         with self._measured("search", len(vectors)):
-            return super().search(vectors, k, exact)
+            return super().search(vectors, k, where, exact)
 
     def spread(
         self,

@@ -24,13 +24,15 @@ if TYPE_CHECKING:
 
 CHANGES = get_args(native_simd.ChangeKind)
 """Kinds of batches of bindings."""
-KINDS = (*CHANGES, "decay", "decay_concepts", "activate")
+SET_CENTROIDS = "set_centroids"
+KINDS = (*CHANGES, "decay", "decay_concepts", "activate", SET_CENTROIDS)
 _COLUMNS = {
     **dict.fromkeys(CHANGES, ("concept_ids", "episode_ids", "values")),
     "unbind": ("concept_ids", "episode_ids"),
     "decay": (),
     "decay_concepts": ("concept_ids", "values"),
     "activate": ("concept_ids",),
+    SET_CENTROIDS: ("concept_ids", "vectors"),
 }
 _LARGEST_DT_S = 2.0**127
 
@@ -42,7 +44,7 @@ class Mutation:
     Attributes
     ----------
     kind : str
-        A method of :class:`~cluster_engine.shards.shard.BindingShard`: one of `KINDS`.
+        One of `KINDS`: a method of :class:`~cluster_engine.shards.shard.BindingShard`, or that sets centroids.
     columns : tuple of ndarray, all of shape (m,)
         Positional arguments: concept ids first, if there are any.
     arguments : mapping of str to float or int
@@ -63,10 +65,11 @@ class Mutation:
             A column or an argument has the wrong type, shape or range.
         """
         arrays = tuple(
-            np.ascontiguousarray(given, np.float32) if name == "values" else require_ids(given, name)
+            require_ids(given, name) if name.endswith("_ids") else np.ascontiguousarray(given, np.float32)
             for name, given in zip(_COLUMNS[kind], columns, strict=True)
         )
-        if any(array.shape != arrays[0].shape for array in arrays):
+        n_dimensions = 1 if kind == SET_CENTROIDS else 2
+        if any(array.shape[:n_dimensions] != arrays[0].shape for array in arrays):
             raise ValueError(f"shapes differ: {', '.join(str(array.shape) for array in arrays)}")
         plain = {name: value if name == "at" else float(value) for name, value in arguments.items()}
         mutation = cls(kind, arrays, plain)
@@ -76,9 +79,10 @@ class Mutation:
     @classmethod
     def from_record(cls, record: Record) -> Mutation:
         """Return the mutation that `to_record` made a record of."""
-        return cls(
-            record.kind, tuple(record.columns[name] for name in _COLUMNS[record.kind]), record.fields["arguments"]
-        )
+        columns = {name: record.columns[name] for name in _COLUMNS[record.kind]}
+        if "vectors" in columns:  # a record has them flat
+            columns["vectors"] = columns["vectors"].reshape(len(columns["concept_ids"]), -1)
+        return cls(record.kind, tuple(columns.values()), record.fields["arguments"])
 
     def to_record(self, op_id: int, slots: int) -> Record:
         """Return a record of the mutation as an operation on these slots."""
@@ -115,7 +119,9 @@ class Mutation:
         RowError
             Naming the first row that is refused.
         """
-        if self.kind in CHANGES:
+        if self.kind == SET_CENTROIDS:
+            self._require_vectors(shard.dimension)
+        elif self.kind in CHANGES:
             shard.verify_change(self.kind, *self.columns)  # type: ignore[arg-type] # one of CHANGES
         elif self.columns:
             self._require_known(shard)
@@ -141,6 +147,16 @@ class Mutation:
         if self.kind == "decay_concepts" and not (allowed := self.columns[1] >= 0).all():
             row = int(np.argmin(allowed))
             raise native_simd.RowError(row, f"rate {self.columns[1][row]} is not at least 0")
+
+    def _require_vectors(self, dimension: int) -> None:
+        concepts, vectors = self.columns
+        if vectors.ndim != 2 or vectors.shape[1] != dimension:
+            raise ValueError(f"vectors must have shape ({len(concepts)}, {dimension}), got {vectors.shape}")
+        native_simd.norms(vectors, unit=True)  # refuses one that has no direction
+        order = np.argsort(concepts, kind="stable")
+        again = order[1:][np.diff(concepts[order]) == 0]
+        if len(again):
+            raise native_simd.RowError(int(again.min()), f"concept {concepts[again.min()]} occurs twice")
 
     def _require_known(self, shard: BindingShard) -> None:
         known = shard.fan_out(self.columns[0]) > 0

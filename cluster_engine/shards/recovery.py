@@ -6,7 +6,7 @@ Owns the choice of the version and the replay. Refuses to write.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,14 +14,14 @@ import pyarrow.compute as pc
 
 import native_simd
 from cluster_engine.errors import CapacityError, CommitConflictError, StoreCorruptError, StoreError
-from cluster_engine.shards.mutation import KINDS, Mutation
+from cluster_engine.shards.centroids import Centroids
+from cluster_engine.shards.mutation import KINDS, SET_CENTROIDS, Mutation
 from cluster_engine.shards.names import EpisodeNames, is_string, names_from_columns, number_episodes
 from cluster_engine.shards.operations import OperationMemory
 from cluster_engine.shards.shard import BindingShard
 from cluster_engine.shards.slots import are_in, slots_of
 from cluster_engine.store.catalog import list_versions, read_manifest
 from cluster_engine.store.log import LogFile, Record
-from cluster_engine.store.search import CentroidIndex
 from cluster_engine.store.segments import HEADER, Committed, Segment, list_segments, plan_replay, require_whole
 from cluster_engine.store.snapshot import ConceptStore
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 OPERATIONS = "operations"
 STATES = "states"
+CENTROIDS = "centroids"
 _STATE_COLUMNS = ("last_activation", "n_activations", "version")
 _FORGOTTEN_EVERY = 1 << 16  # 18 bytes an operation: about 1 MB
 
@@ -79,9 +80,7 @@ class Recovered:
         Strings of the episodes; None if the store's ids are integers.
     episode_type : DataType
         Of the ids of episodes in the store.
-    centroids : CentroidIndex or None
-        None if no concept of the version is in these slots.
-    n_centroids : int
+    centroids : Centroids
     operations : OperationMemory
     n_replayed : int
         Mutations applied from the log.
@@ -97,8 +96,7 @@ class Recovered:
     shard: BindingShard
     names: EpisodeNames | None
     episode_type: pa.DataType
-    centroids: CentroidIndex | None
-    n_centroids: int
+    centroids: Centroids
     operations: OperationMemory = field(default_factory=OperationMemory)
     n_replayed: int = 0
     lengths: dict[str, int] = field(default_factory=dict)
@@ -109,14 +107,19 @@ class Recovered:
         concepts = self.shard.concept_ids()
         found = self.shard.states(concepts)
         columns = {name: getattr(found, name) for name in _STATE_COLUMNS}
-        return [
+        kept = [
             Record(OPERATIONS, columns=self.operations.columns()),
             Record(STATES, columns={"concept_ids": concepts, **columns}),
         ]
+        if len((centroids := self.centroids.columns())["concept_ids"]):
+            kept.append(Record(CENTROIDS, columns=centroids))
+        return kept
 
     def apply(self, mutation: Mutation, slots: int) -> None:
         """Apply a verified mutation to these slots, which are among those it touches."""
-        if mutation.columns or slots == self.slots:
+        if mutation.kind == SET_CENTROIDS:
+            self.centroids.set(*mutation.columns)
+        elif mutation.columns or slots == self.slots:
             mutation.apply(self.shard, self.next_op)
         else:
             mutation.apply_within(self.shard, slots, self.next_op)
@@ -130,6 +133,8 @@ class Recovered:
             self.operations.restore(record.columns, held)
         elif record.kind == STATES:
             self._restore_states(record.columns, held)
+        elif record.kind == CENTROIDS:
+            self._restore_centroids(record.columns, held)
         elif record.kind != HEADER:
             slots = int(record.fields["slots"], 16) & held
             mutation = Mutation.from_record(record)
@@ -147,6 +152,13 @@ class Recovered:
         rows = np.flatnonzero(are_in(slots_of(concepts), held))
         states = native_simd.ConceptStates(np.empty(0, np.int64), *(columns[name][rows] for name in _STATE_COLUMNS))
         self.shard.restore_states(concepts[rows], states)
+
+    def _restore_centroids(self, columns: Mapping[str, NDArray[Any]], held: int) -> None:
+        """Set what was set before the log began, unless a newer version has centroids of its own."""
+        concepts = columns["concept_ids"]
+        rows = np.flatnonzero(are_in(slots_of(concepts), held))
+        if len(rows) and not self.is_carried:
+            self.centroids.set(concepts[rows], columns["vectors"].reshape(len(concepts), -1)[rows])
 
 
 def recover(
@@ -252,10 +264,8 @@ def _load(location: Location, committed: Committed, slots: int, settings: ShardS
     limit_bytes = settings.memory_limit_bytes
     kept = directory if limit_bytes is not None else None
     store = ConceptStore.open(location, version=committed.version)
-    concepts = store.concepts().select(["concept_id", "centroid"]).combine_chunks()
-    dimension = cast("pa.FixedSizeListType[Any, Any]", concepts.schema.field("centroid").type).list_size
     episode_type = store.binding_schema().field("episode_id").type
-    centroids, n_centroids = _load_centroids(concepts, slots, dimension, kept)
+    centroids, dimension = _load_centroids(store, slots, kept)
     names = EpisodeNames(kept) if is_string(episode_type) else None
     if names is not None:
         names.load(list(map(str, episodes.to_pylist())) for _, episodes, _ in _bindings(store, slots))
@@ -275,7 +285,7 @@ def _load(location: Location, committed: Committed, slots: int, settings: ShardS
         shard.fill(numbered)
     except ValueError as error:
         raise StoreCorruptError(f"version {committed.version} of {location.uri}: {error}") from error
-    return Recovered(slots, committed, False, shard, names, episode_type, centroids, n_centroids)  # noqa: FBT003 - a field
+    return Recovered(slots, committed, False, shard, names, episode_type, centroids)  # noqa: FBT003 - a field
 
 
 def _bindings(
@@ -292,20 +302,20 @@ def _bindings(
         )
 
 
-def _left(limit_bytes: int, centroids: CentroidIndex | None) -> int:
+def _left(limit_bytes: int, centroids: Centroids) -> int:
     """Return what a memory limit leaves for bindings."""
-    n_bytes = centroids.n_bytes if centroids is not None else 0
-    if n_bytes >= limit_bytes:
-        raise CapacityError(f"the index of centroids takes {n_bytes} bytes, and the limit of memory is {limit_bytes}")
-    return limit_bytes - n_bytes
+    if centroids.n_bytes >= limit_bytes:
+        raise CapacityError(
+            f"the index of centroids takes {centroids.n_bytes} bytes, and the limit of memory is {limit_bytes}"
+        )
+    return limit_bytes - centroids.n_bytes
 
 
-def _load_centroids(
-    concepts: pa.Table, slots: int, dimension: int, directory: Path | None
-) -> tuple[CentroidIndex | None, int]:
-    ids = np.asarray(concepts["concept_id"], np.int64)
-    rows = np.flatnonzero(are_in(slots_of(ids), slots))
-    if not len(rows):
-        return None, 0
-    vectors = np.asarray(pc.list_flatten(concepts["centroid"]), np.float32).reshape(-1, dimension)
-    return CentroidIndex(ids[rows], vectors[rows], directory=directory), len(rows)
+def _load_centroids(store: ConceptStore, slots: int, directory: Path | None) -> tuple[Centroids, int]:
+    """Return the centroids of concepts in some slots, and their dimension."""
+    table = store.concepts()
+    ids = np.asarray(table["concept_id"], np.int64)
+    table = table.take(pa.array(np.flatnonzero(are_in(slots_of(ids), slots)), pa.int64())).combine_chunks()
+    vectors = np.asarray(pc.list_flatten(table["centroid"]), np.float32).reshape(-1, store.dimension)
+    facts = table.select([field.name for field in table.schema if not pa.types.is_nested(field.type)])
+    return Centroids(np.asarray(table["concept_id"], np.int64), vectors, facts, directory), store.dimension

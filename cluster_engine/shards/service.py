@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from cluster_engine.search.conditions import Condition
     from cluster_engine.shards.actor import ActorReport
     from cluster_engine.shards.spread import Cues
     from cluster_engine.shards.topology import Topology
@@ -241,6 +242,14 @@ class BindingService:
         """Count an activation of each concept, which has bindings, at a time in microseconds."""
         return self._change(Mutation.of("activate", concept_ids, at=operator.index(at)), op_id)
 
+    def set_centroids(self, concept_ids: ArrayLike, vectors: ArrayLike, *, op_id: int) -> bool:
+        """Set the centroids of concepts, whether the store has them or not: what :meth:`search` compares.
+
+        They hold until a batch commits a version: it computes centroids from the episodes. A checkpoint leaves those of
+        the store as they are, and the log goes on with these.
+        """
+        return self._change(Mutation.of("set_centroids", concept_ids, vectors), op_id)
+
     def forget(self, below: float, *, op_id: int, keep: int = 1) -> int | None:
         """Remove bindings weaker than ``below``, but never an episode: its ``keep`` >= 1 strongest bindings stay.
 
@@ -366,14 +375,18 @@ class BindingService:
     def _take_step(self, cues: Cues, rule: SpreadRule) -> list[Spread]:
         return list(_get([handle.spread_step.remote(cues, rule) for handle in self._handles]))
 
-    def search(self, vectors: ArrayLike, k: int = 10, *, exact: bool = False) -> Neighbours:
+    def search(
+        self, vectors: ArrayLike, k: int = 10, *, where: Sequence[Condition] = (), exact: bool = False
+    ) -> Neighbours:
         """Return the concepts whose centroids are nearest to each vector by cosine; see `ConceptStore.search`.
 
         An actor with many concepts looks at those of the nearest centres, unless ``exact``: then the answer is the
-        same for any number of actors. Centroids are those of the version that the actors started from.
+        same for any number of actors. Centroids are those of the version that the actors started from, or what
+        :meth:`set_centroids` has made of them; conditions are on the columns of that version's concepts.
         """
         queries = ray.put(np.asarray(vectors))
-        return merge_neighbours(_get([handle.search.remote(queries, k, exact) for handle in self._handles]), k)
+        calls = [handle.search.remote(queries, k, tuple(where), exact) for handle in self._handles]
+        return merge_neighbours(_get(calls), k)
 
     def statistics(self) -> dict[str, Any]:
         """Return counts and sizes in all, and of each actor under ``actors``.

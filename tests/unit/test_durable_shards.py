@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from binding_histories import FIRST, Model, binding_store, make_history, random_mutation
+from binding_histories import FIRST, Model, Seen, binding_store, make_history, random_mutation
 from crashes import PowerLoss, StrikingOs, fail_at, in_child, kill_at
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -46,9 +46,10 @@ Pair = tuple[int, int]
 SMALL_BYTES = 22_000  # of an actor: 16 logical shards, and some of the bindings of a history
 
 
-def seen(actors: Sequence[DurableShards]) -> tuple[dict[Pair, float], dict[int, tuple[int, int]]]:
+def seen(actors: Sequence[DurableShards]) -> Seen:
     strengths: dict[Pair, float] = {}
     activated: dict[int, tuple[int, int]] = {}
+    centroids: dict[int, tuple[float, ...]] = {}
     for actor in actors:
         actor.shard._index.check()
         concepts, episodes, values = actor.shard.bindings()
@@ -56,7 +57,9 @@ def seen(actors: Sequence[DurableShards]) -> tuple[dict[Pair, float], dict[int, 
         states = actor.shard.states(np.unique(concepts))
         columns = (np.unique(concepts), states.n_activations, states.last_activation)
         activated |= {c: (n, last) for c, n, last in zip(*(x.tolist() for x in columns), strict=True) if n}
-    return strengths, activated
+        concepts, vectors = (column.tolist() for column in actor._state.centroids.columns().values())
+        centroids |= dict(zip(concepts, map(tuple, vectors), strict=True))
+    return strengths, activated, centroids
 
 
 def open_all(store: Path, n_actors: int, memory_limit_bytes: int | None = None) -> list[DurableShards]:

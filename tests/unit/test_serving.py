@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import math
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -106,6 +108,30 @@ class TestAnswers:
         assert assigned["concept_id"] == [row[0] for row in found["concept_id"]]
         np.testing.assert_allclose(assigned["margin"], [a - b for a, b in found["similarity"]], atol=1e-6)
 
+    def test_conditions_choose_what_may_be_found(self, client: AsgiClient) -> None:
+        queries = np.random.default_rng(4).standard_normal((2, DIMENSION)).tolist()
+        for where, want in (
+            ([{"column": "n_episodes", "least": 1}], [c for c in CONCEPTS.tolist() if c % 5 >= 1]),
+            ([{"column": "n_episodes", "most": 3}, {"column": "concept_id", "among": [5, 9]}], [5]),
+            ([{"column": "n_episodes", "least": 7}], []),
+        ):
+            asked = f"where={quote(json.dumps(where))}"
+            found = client.post(f"/v1/search?{asked}", json={"vector": queries}).json()
+            assert [sorted(row) for row in found["concept_id"]] == [sorted(want)] * 2
+            assigned = client.post(f"/v1/assign?{asked}", json={"vector": queries}).json()
+            assert assigned["concept_id"] == [row[0] if row else -1 for row in found["concept_id"]]
+            assert [similarity is None for similarity in assigned["similarity"]] == [not want] * 2
+
+    def test_a_concept_is_found_where_its_centroid_was_set(self, client: AsgiClient) -> None:
+        there = np.eye(DIMENSION)[:2].tolist()
+        body = {"concept_id": [9, 777], "vector": there}
+        assert client.post("/v1/set_centroids?op_id=1", json=body).json() == {"applied": True}
+        found = client.post("/v1/search?k=1", json={"vector": there}).json()
+        assert found == {"concept_id": [[9], [777]], "similarity": [[1.0], [1.0]]}
+        columns = {"concept_id": pa.array([777]), "vector": pa.array(there[:1], pa.list_(pa.float32()))}
+        assert client.post("/v1/set_centroids?op_id=2", content=stream(columns), headers=arrow_headers()).json()
+        assert client.post("/v1/search?k=1", json={"vector": there[:1]}).json()["concept_id"] == [[9]]
+
     def test_the_only_concept_has_no_margin(self) -> None:
         client = AsgiClient(create_application(InProcessIndex(CONCEPTS[:1], np.ones((1, 2), np.float32)), None))
         answer = client.post("/v1/assign", json={"vector": [[1, 0]]})
@@ -203,6 +229,22 @@ class TestRefusals:
             ("/v1/search?k=0", {"vector": [[1.0] * 6]}, "k", None, "greater than"),
             ("/v1/search?k=1001", {"vector": [[1.0] * 6]}, "k", None, "less than or equal to 1000"),
             ("/v1/search?n=1", {"vector": [[1.0] * 6]}, "n", None, "not permitted"),
+            ("/v1/search?where=[", {"vector": [[1.0] * 6]}, "where", None, "JSON"),
+            ("/v1/search?where={}", {"vector": [[1.0] * 6]}, "where", None, "list"),
+            ('/v1/search?where=[{"column":"a"}]', {"vector": [[1.0] * 6]}, "where", None, "needs least, most or among"),
+            ('/v1/search?where=[{"column":"a","least":1}]', {"vector": [[1.0] * 6]}, None, None, "no column 'a'"),
+            ('/v1/assign?where=[{"column":"n_episodes","most":"a"}]', {"vector": [[1.0] * 6]}, None, None, "int64"),
+            ('/v1/assign?where=[{"column":"a","x":1}]', {"vector": [[1.0] * 6]}, "where", 0, "not permitted"),
+            (
+                "/v1/set_centroids?op_id=1",
+                {"concept_id": [1, 1], "vector": [[1.0] * 6] * 2},
+                None,
+                None,
+                "occurs twice",
+            ),
+            ("/v1/set_centroids?op_id=1", {"concept_id": [1], "vector": [[0.0] * 6]}, None, None, "row 0"),
+            ("/v1/set_centroids?op_id=1", {"concept_id": [1], "vector": [[1.0] * 5]}, None, None, "(1, 6)"),
+            ("/v1/set_centroids?op_id=1", {"concept_id": [], "vector": [[1.0] * 6]}, "vector", None, "1 rows"),
             ("/v1/spread?steps=17", {}, "steps", None, "16"),
             ("/v1/spread?fan_law=cube", {}, "fan_law", None, "sqrt"),
             ("/v1/spread", {"concepts": {"id": [3, 3], "activation": [1, 1]}}, "concepts.id", 1, "3 comes twice"),
@@ -465,6 +507,7 @@ def test_the_schema_describes_every_route(client: AsgiClient) -> None:
         "/v1/spread",
         "/v1/bind",
         "/v1/unbind",
+        "/v1/set_centroids",
         "/v1/decay",
         "/v1/episodes_of",
         "/v1/concepts_of",

@@ -28,11 +28,12 @@ DIMENSION = 4
 ANSWER_WITHIN_S = 10
 STATUSES = {"200", "400", "413", "415", "422"}
 PARAMETERS = {
-    "/v1/search": {"k": "2"},
-    "/v1/assign": {},
+    "/v1/search": {"k": "2", "where": '[{"column": "n_episodes", "least": 1, "among": [1, 2, 3]}]'},
+    "/v1/assign": {"where": '[{"column": "concept_id", "most": 9}]'},
     "/v1/spread": {"steps": "2", "fan_law": "log", "cutoff": "0.1"},
     "/v1/bind": {"op_id": "1"},
     "/v1/unbind": {"op_id": "2"},
+    "/v1/set_centroids": {"op_id": "4"},
     "/v1/decay": {"op_id": "3"},
 }
 VECTORS = np.random.default_rng(0).standard_normal((3, DIMENSION)).astype(np.float32).tolist()
@@ -42,6 +43,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/spread": {"episodes": {"id": [1, 4], "activation": [0.5, 1.0]}, "concepts": {"id": [6], "activation": [0.25]}},
     "/v1/bind": {"concept_id": [1, 2, 2], "episode_id": [5, 6, 7], "strength": [0.5, 1.0, 0.0]},
     "/v1/unbind": {"concept_id": [1], "episode_id": [5]},
+    "/v1/set_centroids": {"concept_id": [1, 2, 900], "vector": VECTORS},
     "/v1/decay": {"half_life_s": 3600.0, "dt_s": 60.0},
 }
 RECORDS = ("/v1/spread", "/v1/decay")  # bodies that are no tables, in JSON alone
