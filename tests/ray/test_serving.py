@@ -187,7 +187,8 @@ class TestServer:
 def measured(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Run a batch and a service in the Ray of the test, and return the service's namespace."""
     store = make_store(tmp_path_factory.mktemp("measured"))
-    service = BindingService.start(store, "measured", config=PoolConfig(start_timeout_s=TIMEOUT_S))
+    config = PoolConfig(start_timeout_s=TIMEOUT_S)
+    service = BindingService.start(store, "measured", config=config, memory_limit_bytes=1 << 20)
     yield service.namespace
     service.stop()
 
