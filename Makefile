@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine with Python >= 3.10, gcc and make:
-#   make demo    consolidates real episodes on a local Ray and shows the concepts
+#   make demo    consolidates real episodes on a local Ray, shows the concepts and writes a page about them
 #   make test    lints, type-checks and runs every test that this machine can run
 # Each makes its own virtual environment in .venv and installs what it needs.
 
@@ -13,6 +13,7 @@ NATIVE := $(wildcard native_simd/csrc/*) native_simd/_build.py setup.py pyprojec
 demo: $(VENV)/.installed-plot
 	$(BIN)/cluster-engine consolidate --input demo/episodes.parquet --store out/demo
 	$(BIN)/cluster-engine show --store out/demo --limit 20 --dendrogram out/demo.png
+	$(BIN)/cluster-engine report --store out/demo --output out/demo.html
 
 test: lint unit native ray browser
 

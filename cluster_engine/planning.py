@@ -78,7 +78,7 @@ def plan_batch(
     store: StoreUri,
     config: Config | None = None,
     *,
-    is_rebuild: bool = False,
+    rebuild: bool = False,
 ) -> BatchPlan:
     """Tell what `cluster_engine.consolidate` would do with these arguments. Changes nothing, starts nothing.
 
@@ -86,8 +86,8 @@ def plan_batch(
     ----------
     input, store, config
         As of `consolidate`.
-    is_rebuild : bool
-        Whether a rebuild is asked for.
+    rebuild : bool
+        As of `consolidate`.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def plan_batch(
         n_stored, n_concepts, n_bound = (stored.n_rows(name) for name in ("episodes", "concepts", "bindings"))
     n_input, dimension = _count_input(input, stored, settings)
     n = n_stored + n_input
-    due = "a rebuild was asked for" if is_rebuild else due_reason(n_concepts, n, last, settings.rebuild)
+    due = "a rebuild was asked for" if rebuild else due_reason(n_concepts, n, last, settings.rebuild)
     n_points = n if due else n_concepts + n - min(n_bound, n_stored)
     limit = settings.memory_limit_bytes or available_bytes()
     criterion = EPISODES if due else MEANS

@@ -166,7 +166,7 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Say what a batch would take: points, memory, seconds. Changes nothing; what does not fit is refused."""
-    told = plan_batch(inputs, store, override_config(config, {}), is_rebuild=rebuild)
+    told = plan_batch(inputs, store, override_config(config, {}), rebuild=rebuild)
     if as_json:
         print_json(asdict(told))
     else:
