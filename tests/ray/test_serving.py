@@ -187,8 +187,9 @@ class TestServer:
 def measured(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Run a batch and a service in the Ray of the test, and return the service's namespace."""
     store = make_store(tmp_path_factory.mktemp("measured"))
-    config = PoolConfig(start_timeout_s=TIMEOUT_S)
-    service = BindingService.start(store, "measured", config=config, memory_limit_bytes=1 << 20)
+    service = BindingService.start(
+        store, "measured", config=PoolConfig(start_timeout_s=TIMEOUT_S), memory_limit_bytes=1 << 20
+    )
     yield service.namespace
     service.stop()
 
@@ -202,6 +203,7 @@ def test_prometheus_finds_every_metric(measured: str) -> None:
         assert client.post("/v1/search", json={"vector": [[1.0] * DIMENSION]}).status_code == 200
         binding = {"concept_id": [1], "episode_id": ["a"], "strength": [0.5]}
         assert client.post("/v1/bind?op_id=1", json=binding).status_code == 200
+        assert client.get("/v1/episodes_of?concept_id=1").status_code == 200
         assert client.get("/v1/nothing").status_code == 404
         expected = {series for metric in METRICS for series in metric.series} - DEATHS
         found = scrape(expected)

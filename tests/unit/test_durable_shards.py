@@ -383,6 +383,18 @@ def test_a_batch_that_reached_one_of_two_actors_is_completed_by_one(store: Path)
     whole.close()
 
 
+def test_any_number_of_logical_shards_reads_the_log_of_another(store: Path) -> None:
+    history, states = make_history(11, 24), states_of(make_history(11, 24))
+    for start, n_shards in enumerate((16, 1, 64, 4)):
+        shards = DurableShards(store, life=start + 1, n_shards=n_shards)
+        assert seen([shards]) == states[6 * start]
+        for op_id, mutation in enumerate(history[: 6 * start + 6], 1):
+            assert shards.change(mutation, op_id) == (op_id > 6 * start)
+        if n_shards == 64:
+            checkpoint(store, [shards])
+        shards.close()
+
+
 @pytest.mark.parametrize("limit", [None, SMALL_BYTES])
 def test_strings_name_episodes_across_restarts_and_versions(limit: int | None, tmp_path: Path) -> None:
     store = binding_store(tmp_path / "store", {(1, "old"): 0.5, (2, "old"): 0.5})
