@@ -179,7 +179,8 @@ def preview(
     """
     batch = Batch(input, store, _settings(config), slot, as_of, is_rebuild=rebuild, since=since)
     stored = _opened(batch)
-    cycled = _cycle(batch, stored, Steps(), progress)
+    steps = Steps()
+    cycled = _cycle(batch, stored, steps, progress)
     after = cycled.result.tables | {"episodes": pa.table({"episode_id": cycled.known.roster.ids})}
     names = ("concepts", "bindings", "episodes")
     before = {name: after[name].slice(0, 0) for name in names}
@@ -190,7 +191,7 @@ def preview(
             "episodes": stored.episodes(["episode_id"]),
         }
     difference = diff_concepts(before, after)
-    return Preview(cycled.report(Steps()), difference, cycled.result.added["journal"], after["concepts"])
+    return Preview(cycled.report(steps), difference, cycled.result.added["journal"], after["concepts"])
 
 
 def _settings(config: Config | str | Path | None) -> Config:
