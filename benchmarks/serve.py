@@ -10,13 +10,16 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import quantiles
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
+from benchmarks import chroma
 from benchmarks.figures import Figure
 from benchmarks.stores import commit_concepts
 from benchmarks.suite import Part, Suite
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 _DIMENSION, _K, _CLIENTS = 768, 10, 16
 _REQUESTS = 2_000  # of all clients together, after as many that do not count as there are clients
 _CENTRES = 100
+_PATH = f"/v1/search?k={_K}"
 
 
 def _vectors(n: int, seed: int) -> NDArray[np.float32]:
@@ -44,43 +48,68 @@ def _vectors(n: int, seed: int) -> NDArray[np.float32]:
     return vectors
 
 
+def _queries(n_requests: int) -> NDArray[np.float32]:
+    return _vectors(n_requests + _CLIENTS, 2)
+
+
 def _commit(path: Path, n: int) -> None:
     """Commit concepts without episodes but one, which is bound to the first."""
     first = np.zeros(1, np.int64)
     commit_concepts(path, _vectors(n, 1), first, first, np.ones(1, np.float32))
 
 
+@dataclass(frozen=True)
+class _Server:
+    """How to ask a server on a port, and read its answer."""
+
+    port: int
+    path: str
+    format: str = JSON
+    is_chroma: bool = False
+
+    def body(self, vector: NDArray[np.float32]) -> bytes:
+        if self.is_chroma:
+            asked: dict[str, Any] = {"query_embeddings": [vector.tolist()], "n_results": _K, "include": ["distances"]}
+        elif self.format == ARROW:
+            return write_columns({"vector": vector[None]})
+        else:
+            asked = {"vector": [vector.tolist()]}
+        return json.dumps(asked).encode()
+
+    def ids(self, content: bytes) -> list[int]:
+        if self.format == ARROW:
+            return list(pa.ipc.open_stream(content).read_all()["concept_id"][0].as_py())
+        answer = json.loads(content)
+        return [int(name) for name in answer["ids" if self.is_chroma else "concept_id"][0]]
+
+
 def _client(
-    port: int, headers: dict[str, str], bodies: list[bytes], start: threading.Barrier, times: list[float]
+    server: _Server, bodies: list[bytes], start: threading.Barrier, times: list[float], answers: list[bytes]
 ) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", port)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port)
+    headers = {"Content-Type": server.format, "Accept": server.format}
     for number, body in enumerate(bodies):
         if number == 1:
             start.wait()
         begin = time.perf_counter()
-        connection.request("POST", f"/v1/search?k={_K}", body, headers)
+        connection.request("POST", server.path, body, headers)
         answer = connection.getresponse()
-        content = answer.read()
+        answers.append(answer.read())
         if answer.status != http.client.OK:
-            raise RuntimeError(content)
+            raise RuntimeError(answers[-1])
         if number:
             times.append(time.perf_counter() - begin)
     connection.close()
 
 
-def _load(port: int, format_: str, n_requests: int) -> tuple[list[float], float]:
-    """Return the seconds of each request, and of all of them together."""
-    queries = _vectors(n_requests + _CLIENTS, 2)
-    arrow = format_ == ARROW
-    bodies = [
-        write_columns({"vector": row[None]}) if arrow else json.dumps({"vector": [row.tolist()]}).encode()
-        for row in queries
-    ]
+def _load(server: _Server, n_requests: int) -> tuple[list[float], float, list[list[int]]]:
+    """Return the seconds of each request, and of all of them together, and the answer to each query."""
+    bodies = [server.body(vector) for vector in _queries(n_requests)]
     times: list[float] = []
-    headers = {"Content-Type": format_, "Accept": format_}
+    answers: list[list[bytes]] = [[] for _ in range(_CLIENTS)]
     start = threading.Barrier(_CLIENTS + 1)
     clients = [
-        threading.Thread(target=_client, args=(port, headers, bodies[at::_CLIENTS], start, times))
+        threading.Thread(target=_client, args=(server, bodies[at::_CLIENTS], start, times, answers[at]))
         for at in range(_CLIENTS)
     ]
     for client in clients:
@@ -89,56 +118,72 @@ def _load(port: int, format_: str, n_requests: int) -> tuple[list[float], float]
     begin = time.perf_counter()
     for client in clients:
         client.join()
-    return times, time.perf_counter() - begin
+    wall_s = time.perf_counter() - begin
+    return times, wall_s, [server.ids(answers[at % _CLIENTS][at // _CLIENTS]) for at in range(len(bodies))]
 
 
-def _alone(store: Path, n_requests: int) -> tuple[list[float], float]:
-    """Return the same of one caller in process."""
-    opened, queries, times = ConceptStore.open(store), _vectors(n_requests, 2), []
+def _alone(store: Path, n_requests: int) -> tuple[list[float], float, list[list[int]]]:
+    """Return the same for one caller in this process: what a search takes without HTTP, actors and neighbours."""
+    opened, queries, times = ConceptStore.open(store), _queries(n_requests), []
     opened.search(queries[:1], _K)
+    answers = []
     for row in queries:
         begin = time.perf_counter()
-        opened.search(row[None], _K)
+        found = opened.search(row[None], _K)
         times.append(time.perf_counter() - begin)
-    return times, sum(times)
+        answers.append(found.concept_ids[0].tolist())
+    return times, sum(times), answers
 
 
-def _figures(n: int, contender: str, measured: tuple[list[float], float]) -> list[Figure]:
-    times, wall_s = measured
+def _figures(n: int, server: str, measured: tuple[list[float], float, list[list[int]]]) -> list[Figure]:
+    times, wall_s, answers = measured
+    nearest = np.argpartition(-(_queries(len(answers) - _CLIENTS) @ _vectors(n, 1).T), _K, axis=1)[:, :_K]
+    recall = np.mean([len(set(a) & set(b)) / _K for a, b in zip(answers, nearest.tolist(), strict=True)])
     cuts = quantiles(times, n=100)
-    shown = {"P50": cuts[49], "P99": cuts[98], "all requests / their number": wall_s / len(times)}
-    return [Figure({"concepts": n, "figure": what}, contender, value, value, value) for what, value in shown.items()]
+    row: dict[str, str | int] = {"vectors": n, "server": server, "recall@10": f"{recall:.3f}"}
+    row["requests a second"] = f"{len(times) / wall_s:,.0f}"
+    return [Figure(row, what, value, value, value) for what, value in (("P50", cuts[49]), ("P99", cuts[98]))]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def search(divide: int) -> list[Figure]:
-    """One vector a request, the ten nearest concepts."""
+    """One vector a request, the ten nearest."""
     figures = []
-    for n in (1_000, 100_000):
-        with tempfile.TemporaryDirectory() as folder, connected():
-            store = Path(folder, "store")
-            _commit(store, n // divide)
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                port = probe.getsockname()[1]
-            service = BindingService.start(store, "benchmark")
-            with (
-                serving("benchmark", "127.0.0.1", port, None),
-                ProcessPoolExecutor(1, get_context("spawn")) as clients,
-            ):
-                for format_, name in ((ARROW, "Serve, Arrow"), (JSON, "Serve, JSON")):
-                    measured = clients.submit(_load, port, format_, _REQUESTS // divide).result()
-                    figures += _figures(n // divide, name, measured)
-            service.stop(checkpoint=False)
-            figures += _figures(n // divide, "one caller in process", _alone(store, _REQUESTS // divide))
+    n_requests = _REQUESTS // divide
+    with ProcessPoolExecutor(1, get_context("spawn")) as clients:
+        for n in (1_000 // divide, 100_000 // divide):
+            port = _free_port()
+            with tempfile.TemporaryDirectory() as folder:
+                store = Path(folder, "store")
+                _commit(store, n)
+                with connected():
+                    service = BindingService.start(store, "benchmark")
+                    with serving("benchmark", "127.0.0.1", port, None):
+                        for format_, name in ((ARROW, "Ray Serve, Arrow"), (JSON, "Ray Serve, JSON")):
+                            server = _Server(port, _PATH, format_)
+                            figures += _figures(n, name, clients.submit(_load, server, n_requests).result())
+                    service.stop(checkpoint=False)
+                figures += _figures(n, "none: one caller in process", _alone(store, n_requests))
+            if chroma.CHROMA.exists():
+                with chroma.running(port, _vectors(n, 1)) as path:
+                    server = _Server(port, path, is_chroma=True)
+                    measured = clients.submit(_load, server, n_requests).result()
+                figures += _figures(n, f"Chroma {chroma.version()}, JSON", measured)
     return figures
 
 
 SUITE = Suite(
     "serve",
     "Serving",
-    "16 clients on loopback, threads of one process on the same two cores as Ray Serve's proxy, its one replica and "
-    "the actor; one vector of 768 dimensions a request, ten concepts an answer, 2,000 requests.",
-    {"search": Part("Search over HTTP", search)},
+    "16 clients on loopback, threads of one process on the same two cores as the server: Ray Serve's proxy, its one "
+    "replica and the actor, or Chroma's one process in Rust. One vector of 768 dimensions a request, ten an answer, "
+    "2,000 requests. Chroma (in `.venv-chroma`) as it comes, by cosine: HNSW.",
+    {"search": Part("Search over HTTP (P99: and how many P50 it is)", search)},
 )
 
 if __name__ == "__main__":
