@@ -1,6 +1,6 @@
 """A service under work of every kind, and with deaths, ends as it began: nothing grows and nothing is left behind.
 
-CLUSTER_ENGINE_SOAK_S sets for how long (default 20 s; `make soak` takes ten minutes).
+CLUSTER_ENGINE_SOAK_S sets for how long (default 20 s; `make soak` takes ten minutes). Growth is judged from five minutes on.
 
 What must not grow is the anonymous memory of a process (RssAnon: files that are mapped, as those of a memory limit,
 and Ray's object store are not in it). Growth is Theil and Sen's: the median of the slopes between all pairs of samples
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
+JUDGED_S = 300.0
 SOAK_S = float(os.environ.get("CLUSTER_ENGINE_SOAK_S", "20"))
 CONCEPTS, EPISODES, BATCH, MOST = 300, 100, 400, 6_000  # bindings: of a batch, in all
 LIMIT_BYTES = 120_000  # of an actor: about half of its bindings
@@ -176,7 +177,9 @@ def test_nothing_grows_and_nothing_is_left(service: BindingService) -> None:
     done = {"seconds": SOAK_S, "rounds": n_rounds, "kills": n_kills, "checkpoints": n_checkpoints}
     sys.stdout.write(json.dumps({**done, "file_writes": tiers["n_writes"], **found}) + "\n")
     for name, figures in found.items():
-        assert figures["growth_mb"] <= max(ALLOWED_BYTES / 1e6, ALLOWED_SHARE * figures["anonymous_mb"]), name
+        # In seconds, what is filled for the first time cannot be told from what grows: only a long soak judges growth.
+        if SOAK_S >= JUDGED_S:
+            assert figures["growth_mb"] <= max(ALLOWED_BYTES / 1e6, ALLOWED_SHARE * figures["anonymous_mb"]), name
         assert figures["more_descriptors"] <= 2, name  # a connection of Ray's, say
         assert figures["more_segments"] <= 0, name
     assert not list((Path(service.store) / "log").glob("*.arrow"))
