@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := $(wildcard native_simd/csrc/*) native_simd/_build.py setup.py pyproject.toml
 
-.PHONY: demo test lint unit native ray browser bench bench-check bench-baseline cachegrind counters flamegraph test-neon test-numa mutants kills sanitize clean
+.PHONY: demo test lint unit native ray browser bench bench-check bench-baseline cachegrind counters flamegraph test-neon test-numa mutants kills soak sanitize clean
 
 demo: $(VENV)/.installed-plot
 	$(BIN)/cluster-engine consolidate --input demo/episodes.parquet --store out/demo
@@ -85,6 +85,10 @@ mutants: $(VENV)/.installed-test
 kills: $(VENV)/.installed-test
 	CLUSTER_ENGINE_KILLS=200 $(BIN)/python -m pytest tests/ray/test_service.py -k killed
 	CLUSTER_ENGINE_ROUNDS=100 $(BIN)/python -m pytest tests/unit/test_store_lease.py -k eight
+
+# The tests soak a service for 20 seconds, without a judgement on growth; this does for ten minutes, with one.
+soak: $(VENV)/.installed-test
+	CLUSTER_ENGINE_SOAK_S=600 $(BIN)/python -m pytest -s tests/ray/test_soak.py
 
 sanitize: $(VENV)/.installed-test
 	tests/native/sanitize_tests.sh $(BIN)/python

@@ -36,7 +36,7 @@ def version() -> str:
 def running(port: int, vectors: NDArray[np.float32]) -> Iterator[str]:
     """Run a server on loopback with vectors by number, by cosine, else as it comes; yield the path of its search."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [CHROMA, "run", "--path", folder, "--host", "127.0.0.1", "--port", str(port)]
+        command = [str(CHROMA), "run", "--path", folder, "--host", "127.0.0.1", "--port", str(port)]
         environment = os.environ | {"ANONYMIZED_TELEMETRY": "False"}
         with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
             try:

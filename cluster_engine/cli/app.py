@@ -6,7 +6,7 @@ import logging
 import signal
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -75,11 +75,39 @@ def make_console() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=_PIPE_COLUMNS)
 
 
+class Termination:
+    """What SIGTERM has asked for.
+
+    An exception that a signal handler raises can get lost: where it meets a finalizer or a callback from C it is
+    dropped, and within an import it becomes another error. So it is remembered, and raised again.
+    """
+
+    def __init__(self) -> None:
+        self.is_asked = False
+
+    def end(self, number: int, _frame: object) -> NoReturn:
+        """End the process by a SystemExit; the handler of the signal."""
+        self.is_asked = True
+        sys.exit(number)
+
+    def check(self) -> None:
+        """End the process if that was asked for; take the signal back from Ray, whose handler remembers nothing."""
+        if self.is_asked:
+            sys.exit(signal.SIGTERM)
+        if signal.getsignal(signal.SIGTERM) != self.end:
+            signal.signal(signal.SIGTERM, self.end)
+
+
 @contextmanager
-def terminable() -> Iterator[None]:
-    """Let SIGTERM leave the block by a SystemExit: from the start, as Ray's own handler does once it is connected."""
-    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))
+def terminable() -> Iterator[Termination]:
+    """Let SIGTERM leave the block by a SystemExit, whatever became of the first one; call `check` now and then."""
+    termination = Termination()
+    before = signal.signal(signal.SIGTERM, termination.end)
     try:
-        yield
+        yield termination
+    except Exception as error:
+        if termination.is_asked:
+            raise SystemExit(signal.SIGTERM) from error
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
+    from cluster_engine.progress import Progress
+
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Do all but the commit, and say what would change.")]
 
@@ -142,8 +144,13 @@ def run_told(store: str, run: Callable[..., T]) -> T:
     """Run a batch while its progress is shown; if it is interrupted, say what the store is, and exit."""
     before = current_version(store)
     try:
-        with terminable(), terminal.shown_progress(sys.stderr) as progress:
-            return run(progress=progress)
+        with terminable() as termination, terminal.shown_progress(sys.stderr) as progress:
+
+            def report(told: Progress) -> None:
+                termination.check()
+                progress(told)
+
+            return run(progress=report)
     except (KeyboardInterrupt, SystemExit) as end:
         if isinstance(end, SystemExit) and end.code != signal.SIGTERM:
             raise

@@ -1,6 +1,7 @@
 """A service under work of every kind, and with deaths, ends as it began: nothing grows and nothing is left behind.
 
-CLUSTER_ENGINE_SOAK_S sets for how long (default 20 s; `make soak` takes ten minutes). Growth is judged from five minutes on.
+CLUSTER_ENGINE_SOAK_S sets for how long (default 20 s; `make soak` takes ten minutes). Growth is judged from five
+minutes on.
 
 What must not grow is the anonymous memory of a process (RssAnon: files that are mapped, as those of a memory limit,
 and Ray's object store are not in it). Growth is Theil and Sen's: the median of the slopes between all pairs of samples
