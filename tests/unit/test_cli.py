@@ -7,10 +7,8 @@ import json
 import math
 import os
 import re
-import signal
 import subprocess
 import sys
-from contextlib import suppress
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -288,33 +286,6 @@ class TestConsolidate:
             asked = ["consolidate", "--input", tmp_path / "episodes.parquet", "--store", store, "--as-of", time]
             code, text = refusal(capsys, *asked)
             assert (code, f"--as-of {time}: not a time in ISO 8601 with a zone" in text) == (2, True)
-
-
-class TestTermination:
-    def test_a_signal_whose_exception_was_swallowed_is_raised_again(self) -> None:
-        with pytest.raises(SystemExit) as ended, terminable() as termination:
-            termination.check()
-            with suppress(SystemExit):  # as a finalizer, or a callback from C, does
-                os.kill(os.getpid(), signal.SIGTERM)
-            termination.check()
-            pytest.fail("the signal was lost")
-        assert ended.value.code == signal.SIGTERM
-
-    def test_a_signal_whose_exception_became_another_ends_the_process_all_the_same(self) -> None:
-        with pytest.raises(SystemExit) as ended, terminable():
-            try:
-                os.kill(os.getpid(), signal.SIGTERM)
-            except SystemExit:
-                raise AttributeError("partially initialized module") from None  # as an import does
-        assert ended.value.code == signal.SIGTERM
-
-    def test_the_signal_is_taken_back_from_who_took_it(self) -> None:
-        before = signal.getsignal(signal.SIGTERM)
-        with pytest.raises(SystemExit), terminable() as termination:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            termination.check()
-            os.kill(os.getpid(), signal.SIGTERM)
-        assert signal.getsignal(signal.SIGTERM) == before
 
 
 class TestConfig:
