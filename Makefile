@@ -45,6 +45,8 @@ bench: $(VENV)/.installed-bench $(VENV)-rac
 	$(BIN)/python -m benchmarks.bindings
 	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.pool
+	$(BIN)/python -m benchmarks.durability
+	$(BIN)/python -m benchmarks.cycles
 	$(BIN)/python -m benchmarks.plots
 
 # RAC++'s wheel needs numpy before 2. Where there is none for this Python, the results say that RAC++ is absent.
