@@ -46,6 +46,7 @@ bench: $(VENV)/.installed-bench $(VENV)-rac
 	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.pool
 	$(BIN)/python -m benchmarks.durability
+	$(BIN)/python -m benchmarks.tiers
 	$(BIN)/python -m benchmarks.cycles
 	$(BIN)/python -m benchmarks.plots
 
