@@ -399,10 +399,11 @@ def _share(cpus: float, n_actors: int) -> float:
     return float(int(share)) if share >= 1 else share
 
 
-def runtime_environment() -> dict[str, dict[str, str]] | None:
-    """Return what makes actors on other hosts use the instruction set that was forced here."""
+def runtime_environment(**variables: str) -> dict[str, dict[str, str]] | None:
+    """Return these environment variables, and what makes actors on other hosts use the instruction set forced here."""
     forced = os.environ.get("CLUSTER_ENGINE_ISA")
-    return {"env_vars": {"CLUSTER_ENGINE_ISA": forced}} if forced else None
+    chosen = variables | ({"CLUSTER_ENGINE_ISA": forced} if forced else {})
+    return {"env_vars": chosen} if chosen else None
 
 
 def _threads(node: NumaNode, config: PoolConfig) -> int | None:
