@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from native_simd import Spread, SpreadLaw
 
 _CALLS_AT_A_TIME = 16  # threads of an actor: readers, and writers that wait for one sync together
+_SENT_BYTES = 1 << 16  # an argument that Ray sends with the call; a larger one is put where all actors find it
 _ARENAS = "2"  # of the C library's allocator: with one a thread, each keeps what its largest call took, 5 MB a minute
 
 
@@ -385,7 +386,8 @@ class BindingService:
         same for any number of actors. Centroids are those of the version that the actors started from, or what
         :meth:`set_centroids` has made of them; conditions are on the columns of that version's concepts.
         """
-        queries = ray.put(np.asarray(vectors))
+        given = np.asarray(vectors)
+        queries = ray.put(given) if given.nbytes > _SENT_BYTES else given
         calls = [handle.search.remote(queries, k, tuple(where), exact) for handle in self._handles]
         return merge_neighbours(_get(calls), k)
 
