@@ -10,6 +10,7 @@ where it is, the service is whole.
 from __future__ import annotations
 
 import operator
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from native_simd import Spread, SpreadLaw
 
 _CALLS_AT_A_TIME = 16  # threads of an actor: readers, and writers that wait for one sync together
+_NAMES_FREE_S, _LOOK_EVERY_S = 30.0, 0.01  # a busy cluster takes a second
 _SENT_BYTES = 1 << 16  # an argument that Ray sends with the call; a larger one is put where all actors find it
 _ARENAS = "2"  # of the C library's allocator: with one a thread, each keeps what its largest call took, 5 MB a minute
 
@@ -140,7 +142,7 @@ class BindingService:
             for actor in reversed(range(len(places))):
                 leftover = _find(namespace, actor)
                 if leftover is not None:  # of a start that died before it made the first
-                    ray.kill(leftover)
+                    _kill(namespace, {actor: leftover})
                 handles[actor] = (
                     ray.remote(MeasuredIndexActor)
                     .options(
@@ -167,18 +169,18 @@ class BindingService:
             _get([handle.report.remote() for handle in ordered], timeout_s=settings.start_timeout_s)
             return cls(namespace, ordered, _get(ordered[0].describe.remote()))
         except GetTimeoutError:
-            _kill(handles.values())
+            _kill(namespace, handles)
             raise ServiceError(
                 f"{len(places)} actors did not start within {settings.start_timeout_s:g} s; raise pool.start_timeout_s "
                 "if the store is large"
             ) from None
         except ValueError as error:
-            _kill(handles.values())
+            _kill(namespace, handles)
             if "already taken" in str(error):  # Ray has no class for it
                 raise ServiceError(f"another service starts in the namespace {namespace!r}") from error
             raise
         except BaseException:
-            _kill(handles.values())
+            _kill(namespace, handles)
             raise
 
     @classmethod
@@ -440,7 +442,7 @@ class BindingService:
         try:
             _get([handle.close.remote() for handle in self._handles])
         finally:  # a log that has failed cannot be closed well, and the next start reads it as it is
-            _kill(self._handles)
+            _kill(self.namespace, dict(enumerate(self._handles)))
 
     def _number(self, episode_ids: ArrayLike) -> NDArray[np.int64]:
         return number_episodes(episode_ids, is_string_ids=self.is_string_ids)
@@ -507,9 +509,19 @@ def _find(namespace: str, actor: int) -> Any:  # noqa: ANN401 - Ray's handles ar
         return None
 
 
-def _kill(handles: Any) -> None:  # noqa: ANN401 - as above
-    for handle in handles:
+def _kill(namespace: str, handles: Mapping[int, Any]) -> None:
+    """End actors, and wait until their names are free: Ray gives them back some time after it was told."""
+    for handle in handles.values():
         ray.kill(handle)
+    give_up_s = time.monotonic() + _NAMES_FREE_S
+    for actor, handle in handles.items():
+        while _find(namespace, actor) == handle:
+            if time.monotonic() > give_up_s:
+                raise ServiceError(
+                    f"Ray still has the actor {_name(actor)!r} of the namespace {namespace!r}, {_NAMES_FREE_S:g} s after "
+                    "it was told to end it"
+                )
+            time.sleep(_LOOK_EVERY_S)
 
 
 def _get(calls: Any, timeout_s: float | None = None) -> Any:  # noqa: ANN401 - whatever was called
