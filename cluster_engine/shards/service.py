@@ -518,8 +518,8 @@ def _kill(namespace: str, handles: Mapping[int, Any]) -> None:
         while _find(namespace, actor) == handle:
             if time.monotonic() > give_up_s:
                 raise ServiceError(
-                    f"Ray still has the actor {_name(actor)!r} of the namespace {namespace!r}, {_NAMES_FREE_S:g} s after "
-                    "it was told to end it"
+                    f"the actor {_name(actor)!r} of the namespace {namespace!r} is still there {_NAMES_FREE_S:g} s "
+                    "after Ray was told to end it"
                 )
             time.sleep(_LOOK_EVERY_S)
 
