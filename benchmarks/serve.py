@@ -33,9 +33,12 @@ from cluster_engine.store.snapshot import ConceptStore
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    Measured = tuple[list[float], float, list[list[int]]]
+
 _DIMENSION, _K, _CLIENTS = 768, 10, 16
-_REQUESTS = 2_000  # of all clients together, after as many that do not count as there are clients
+_REQUESTS = {1: 2_000, 64: 480}  # by vectors of each; of all clients together, after one of each that does not count
 _CENTRES = 100
+_JUDGED = 2_000  # queries whose recall is looked at
 _PATH = f"/v1/search?k={_K}"
 
 
@@ -48,8 +51,8 @@ def _vectors(n: int, seed: int) -> NDArray[np.float32]:
     return vectors
 
 
-def _queries(n_requests: int) -> NDArray[np.float32]:
-    return _vectors(n_requests + _CLIENTS, 2)
+def _queries(n_requests: int, n_each: int) -> list[NDArray[np.float32]]:
+    return np.split(_vectors((n_requests + _CLIENTS) * n_each, 2), n_requests + _CLIENTS)
 
 
 def _commit(path: Path, n: int) -> None:
@@ -67,20 +70,21 @@ class _Server:
     format: str = JSON
     is_chroma: bool = False
 
-    def body(self, vector: NDArray[np.float32]) -> bytes:
+    def body(self, vectors: NDArray[np.float32]) -> bytes:
         if self.is_chroma:
-            asked: dict[str, Any] = {"query_embeddings": [vector.tolist()], "n_results": _K, "include": ["distances"]}
+            asked: dict[str, Any] = {"query_embeddings": vectors.tolist(), "n_results": _K, "include": ["distances"]}
         elif self.format == ARROW:
-            return write_columns({"vector": vector[None]})
+            return write_columns({"vector": vectors})
         else:
-            asked = {"vector": [vector.tolist()]}
+            asked = {"vector": vectors.tolist()}
         return json.dumps(asked).encode()
 
-    def ids(self, content: bytes) -> list[int]:
+    def ids(self, content: bytes) -> list[list[int]]:
         if self.format == ARROW:
-            return list(pa.ipc.open_stream(content).read_all()["concept_id"][0].as_py())
-        answer = json.loads(content)
-        return [int(name) for name in answer["ids" if self.is_chroma else "concept_id"][0]]
+            found: list[Any] = pa.ipc.open_stream(content).read_all().to_pydict()["concept_id"]
+        else:
+            found = json.loads(content)["ids" if self.is_chroma else "concept_id"]
+        return [[int(name) for name in row] for row in found]
 
 
 def _client(
@@ -102,9 +106,9 @@ def _client(
     connection.close()
 
 
-def _load(server: _Server, n_requests: int) -> tuple[list[float], float, list[list[int]]]:
-    """Return the seconds of each request, and of all of them together, and the answer to each query."""
-    bodies = [server.body(vector) for vector in _queries(n_requests)]
+def _load(server: _Server, n_requests: int, n_each: int) -> Measured:
+    """Return the seconds of each request, and of all of them together, and the answer to each vector."""
+    bodies = [server.body(vectors) for vectors in _queries(n_requests, n_each)]
     times: list[float] = []
     answers: list[list[bytes]] = [[] for _ in range(_CLIENTS)]
     start = threading.Barrier(_CLIENTS + 1)
@@ -119,29 +123,36 @@ def _load(server: _Server, n_requests: int) -> tuple[list[float], float, list[li
     for client in clients:
         client.join()
     wall_s = time.perf_counter() - begin
-    return times, wall_s, [server.ids(answers[at % _CLIENTS][at // _CLIENTS]) for at in range(len(bodies))]
+    in_order = [server.ids(answers[at % _CLIENTS][at // _CLIENTS]) for at in range(len(bodies))]
+    return times, wall_s, [row for found in in_order for row in found]
 
 
-def _alone(store: Path, n_requests: int) -> tuple[list[float], float, list[list[int]]]:
+def _alone(store: Path, n_requests: int, n_each: int) -> Measured:
     """Return the same for one caller in this process: what a search takes without HTTP, actors and neighbours."""
-    opened, queries, times = ConceptStore.open(store), _queries(n_requests), []
-    opened.search(queries[:1], _K)
+    opened, queries, times = ConceptStore.open(store), _queries(n_requests, n_each), []
+    opened.search(queries[0], _K)
     answers = []
-    for row in queries:
+    for vectors in queries:
         begin = time.perf_counter()
-        found = opened.search(row[None], _K)
+        found = opened.search(vectors, _K)
         times.append(time.perf_counter() - begin)
-        answers.append(found.concept_ids[0].tolist())
+        answers += found.concept_ids.tolist()
     return times, sum(times), answers
 
 
-def _figures(n: int, server: str, measured: tuple[list[float], float, list[list[int]]]) -> list[Figure]:
+def _recall(n: int, answers: list[list[int]]) -> float:
+    """Return the share of the nearest that was found, for the first of the queries."""
+    asked = answers[:_JUDGED]
+    nearest = np.argpartition(-(_vectors(len(answers), 2)[: len(asked)] @ _vectors(n, 1).T), _K, axis=1)[:, :_K]
+    return float(np.mean([len(set(a) & set(b)) / _K for a, b in zip(asked, nearest.tolist(), strict=True)]))
+
+
+def _figures(n: int, n_each: int, server: str, measured: Measured) -> list[Figure]:
     times, wall_s, answers = measured
-    nearest = np.argpartition(-(_queries(len(answers) - _CLIENTS) @ _vectors(n, 1).T), _K, axis=1)[:, :_K]
-    recall = np.mean([len(set(a) & set(b)) / _K for a, b in zip(answers, nearest.tolist(), strict=True)])
     cuts = quantiles(times, n=100)
-    row: dict[str, str | int] = {"vectors": n, "server": server, "recall@10": f"{recall:.3f}"}
-    row["requests a second"] = f"{len(times) / wall_s:,.0f}"
+    row: dict[str, str | int] = {"concepts": n, "vectors a request": n_each, "server": server}
+    row["recall@10"] = f"{_recall(n, answers):.3f}"
+    row["vectors a second"] = f"{len(times) * n_each / wall_s:,.0f}"
     return [Figure(row, what, value, value, value) for what, value in (("P50", cuts[49]), ("P99", cuts[98]))]
 
 
@@ -152,10 +163,15 @@ def _free_port() -> int:
 
 
 def search(divide: int) -> list[Figure]:
-    """One vector a request, the ten nearest."""
+    """One vector a request, or 64; the ten nearest."""
     figures = []
-    n_requests = _REQUESTS // divide
     with ProcessPoolExecutor(1, get_context("spawn")) as clients:
+
+        def ask(name: str, server: _Server) -> None:
+            for n_each, n_requests in _REQUESTS.items():
+                measured = clients.submit(_load, server, n_requests // divide, n_each).result()
+                figures.extend(_figures(n, n_each, name, measured))
+
         for n in (1_000 // divide, 100_000 // divide):
             port = _free_port()
             with tempfile.TemporaryDirectory() as folder:
@@ -165,15 +181,14 @@ def search(divide: int) -> list[Figure]:
                     service = BindingService.start(store, "benchmark")
                     with serving("benchmark", "127.0.0.1", port, None):
                         for format_, name in ((ARROW, "Ray Serve, Arrow"), (JSON, "Ray Serve, JSON")):
-                            server = _Server(port, _PATH, format_)
-                            figures += _figures(n, name, clients.submit(_load, server, n_requests).result())
+                            ask(name, _Server(port, _PATH, format_))
                     service.stop(checkpoint=False)
-                figures += _figures(n, "none: one caller in process", _alone(store, n_requests))
+                for n_each, n_requests in _REQUESTS.items():
+                    measured = _alone(store, n_requests // divide, n_each)
+                    figures += _figures(n, n_each, "none: one caller in process", measured)
             if chroma.CHROMA.exists():
                 with chroma.running(port, _vectors(n, 1)) as path:
-                    server = _Server(port, path, is_chroma=True)
-                    measured = clients.submit(_load, server, n_requests).result()
-                figures += _figures(n, f"Chroma {chroma.version()}, JSON", measured)
+                    ask(f"Chroma {chroma.version()}, JSON", _Server(port, path, is_chroma=True))
     return figures
 
 
@@ -181,8 +196,8 @@ SUITE = Suite(
     "serve",
     "Serving",
     "16 clients on loopback, threads of one process on the same two cores as the server: Ray Serve's proxy, its one "
-    "replica and the actor, or Chroma's one process in Rust. One vector of 768 dimensions a request, ten an answer, "
-    "2,000 requests. Chroma (in `.venv-chroma`) as it comes, by cosine: HNSW.",
+    "replica and the actor, or Chroma's one process in Rust. Vectors of 768 dimensions, ten concepts for each; "
+    "2,000 requests of one vector, 480 of 64. Chroma (in `.venv-chroma`) as it comes, by cosine: HNSW.",
     {"search": Part("Search over HTTP (P99: and how many P50 it is)", search)},
 )
 

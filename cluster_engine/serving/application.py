@@ -58,7 +58,7 @@ def create_application(index: Index, token_digest: bytes | None) -> FastAPI:
     return application
 
 
-def _index(request: Request) -> Index:
+async def _index(request: Request) -> Index:
     index: Index = request.app.state.index
     return index
 
@@ -81,7 +81,7 @@ def _answer(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
 
 
 @probes.get("/health")
-def health() -> models.HealthAnswer:
+async def health() -> models.HealthAnswer:
     """Answer if the process does."""
     return models.HealthAnswer(status="alive")
 

@@ -56,7 +56,7 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def check_bearer(request: Request) -> None:
+async def check_bearer(request: Request) -> None:
     """Refuse a request without the right token.
 
     Without a token to ask for, a request must name this host: a page of another site whose name was pointed here
