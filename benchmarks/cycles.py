@@ -71,7 +71,7 @@ def contest(contender: str, store: str, episodes: str) -> dict[str, Any]:
     return {
         "turns_s": [spent_s],
         "peak_bytes": peak_bytes(),
-        "steps": {name: round(seconds, 3) for name, seconds in report.seconds.items()},
+        "steps": {name: round(spent.seconds, 3) for name, spent in report.spent.items()},
         "n_concepts": report.n_concepts,
         "changes": report.changes,
     }

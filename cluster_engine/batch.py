@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import resource
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta, timezone
 from importlib.metadata import version as installed_version
@@ -15,6 +14,7 @@ import pyarrow as pa
 import native_simd
 from cluster_engine.concepts.journal import CHANGE_KINDS
 from cluster_engine.data.files import EXTENSIONS, find_files, fingerprint
+from cluster_engine.progress import Spent, peak_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -123,8 +123,8 @@ class BatchReport:
         Digest of all tables but the report: equal results, equal digests. Empty for a dry run.
     resumed : list of str
         Steps that an earlier start of this batch had finished.
-    seconds : dict of str to float
-        Wall time of each step.
+    spent : dict of str to Spent
+        What each step took, in time and memory of the driver.
     """
 
     version: int
@@ -142,7 +142,7 @@ class BatchReport:
     cut_distance: float
     content_sha256: str = ""
     resumed: list[str] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
+    spent: dict[str, Spent] = field(default_factory=dict)
 
 
 def report_cycle(
@@ -151,7 +151,7 @@ def report_cycle(
     known: Known,
     quarantine: Quarantine,
     *,
-    seconds: dict[str, float],
+    spent: dict[str, Spent],
     resumed: list[str],
 ) -> BatchReport:
     """Return the report of a cycle that is not committed yet."""
@@ -171,14 +171,14 @@ def report_cycle(
         changes={kind: kinds.count(kind) for kind in CHANGE_KINDS if kind in kinds},
         cut_distance=result.cut_distance,
         resumed=resumed,
-        seconds=seconds,
+        spent=spent,
     )
 
 
 _COPIED = tuple(
     fact.name
     for fact in fields(BatchReport)
-    if fact.name not in {"version", "slot", "repeated", "changes", "content_sha256", "resumed", "seconds"}
+    if fact.name not in {"version", "slot", "repeated", "changes", "content_sha256", "resumed", "spent"}
 )
 
 
@@ -191,8 +191,9 @@ def report_table(report: BatchReport, actors: Sequence[ActorReport]) -> pa.Table
         "n_threads": sum(actor.threads for actor in actors),
         **{name: getattr(report, name) for name in _COPIED},
         **{f"n_{kind}": report.changes.get(kind, 0) for kind in CHANGE_KINDS},
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        **{f"{step}_s": spent for step, spent in report.seconds.items()},
+        "peak_memory_bytes": peak_bytes(),
+        **{f"{step}_s": spent.seconds for step, spent in report.spent.items()},
+        **{f"{step}_bytes": spent.peak_bytes for step, spent in report.spent.items()},
     }
     table = pa.table({name: [value] for name, value in row.items()})
     at = table.column_names.index("as_of")
@@ -209,5 +210,9 @@ def repeated_report(version: ConceptStore) -> BatchReport:
         **{name: row[name] for name in _COPIED},
         changes={kind: row[f"n_{kind}"] for kind in CHANGE_KINDS if row[f"n_{kind}"]},
         content_sha256=version.manifest.content_sha256,
-        seconds={name.removesuffix("_s"): value for name, value in row.items() if name.endswith("_s")},
+        spent={
+            step: Spent(row[f"{step}_s"], row[f"{step}_bytes"])
+            for step in (name.removesuffix("_s") for name in row)
+            if {f"{step}_s", f"{step}_bytes"} <= row.keys()
+        },
     )

@@ -28,7 +28,7 @@ from cluster_engine.data.reading import read_episodes
 from cluster_engine.embedding.embedder import load_embedder
 from cluster_engine.embedding.files import read_texts
 from cluster_engine.errors import InputError
-from cluster_engine.progress import Phase, Published, Reporter, timed
+from cluster_engine.progress import Phase, Published, Reporter, Spent, measured
 from cluster_engine.shards.engine import PooledEngine
 from cluster_engine.shards.pool import ShardPool, connected
 from cluster_engine.similarity.capacity import count_threads
@@ -229,7 +229,7 @@ def _run(batch: Batch, fence: Fence | None, progress: Reporter | None) -> BatchR
     steps = Steps(work)
     cycled = _cycle(batch, stored, steps, Published(work.publish_status, batch.slot, progress))
     report = cycled.report(steps)
-    with timed("commit", report.seconds):
+    with measured("commit", report.spent):
         tables = {**cycled.result.tables, "quarantine": cycled.quarantine.table}
         tables["report"] = report_table(report, cycled.actors)
         added = dict(cycled.result.added)
@@ -255,13 +255,11 @@ class _Cycled:
     moment: Moment
     result: CycleResult
     actors: Sequence[ActorReport]
-    seconds: dict[str, float]
+    spent: dict[str, Spent]
 
     def report(self, steps: Steps) -> BatchReport:
-        seconds = {**steps.seconds, **self.seconds}
-        return report_cycle(
-            self.result, self.moment, self.known, self.quarantine, seconds=seconds, resumed=steps.resumed
-        )
+        spent = {**steps.spent, **self.spent}
+        return report_cycle(self.result, self.moment, self.known, self.quarantine, spent=spent, resumed=steps.resumed)
 
 
 def _cycle(batch: Batch, stored: ConceptStore | None, steps: Steps, reporter: Reporter | None) -> _Cycled:
@@ -279,7 +277,7 @@ def _cycle(batch: Batch, stored: ConceptStore | None, steps: Steps, reporter: Re
             is_rebuild=batch.is_rebuild or is_due(known, batch.settings),
             threads=count_threads(),
         )
-        return _Cycled(known, quarantine, moment, result, pool.reports, engine.seconds)
+        return _Cycled(known, quarantine, moment, result, pool.reports, engine.spent)
 
 
 def _known(

@@ -85,12 +85,35 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * _PAGE_BYTES
 
 
+def peak_bytes() -> int:
+    """Return the highest resident memory of this process so far, in bytes."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")  # not ru_maxrss, which a child has from its parent
+    return int(status.partition("VmHWM:")[2].split()[0]) << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a phase took.
+
+    Attributes
+    ----------
+    seconds : float
+        Wall time.
+    peak_bytes : int
+        Highest resident memory of the process from its start to the end of the phase.
+    """
+
+    seconds: float
+    peak_bytes: int
+
+
 @contextmanager
-def timed(phase: str, seconds: dict[str, float]) -> Iterator[None]:
-    """Add the wall time of a block to ``seconds``, by the name of the phase."""
+def measured(phase: str, spent: dict[str, Spent]) -> Iterator[None]:
+    """Add what a block takes to ``spent``, by the name of the phase."""
     start_s = time.perf_counter()
     yield
-    seconds[phase] = seconds.get(phase, 0.0) + time.perf_counter() - start_s
+    before_s = spent[phase].seconds if phase in spent else 0.0
+    spent[phase] = Spent(before_s + time.perf_counter() - start_s, peak_bytes())
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from cluster_engine.progress import timed
+from cluster_engine.progress import Spent, measured
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,19 +34,19 @@ class Steps:
     ----------
     shelf : Shelf or None
         Where finished steps are kept; None to keep nothing.
-    seconds : dict of str to float
-        Wall time by the name of the step.
+    spent : dict of str to Spent
+        What each step took, by its name.
     resumed : list of str
         The steps that were found finished.
     """
 
     shelf: Shelf | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
+    spent: dict[str, Spent] = field(default_factory=dict)
     resumed: list[str] = field(default_factory=list)
 
     def run(self, name: str, compute: Callable[[], dict[str, pa.Table]]) -> dict[str, pa.Table]:
         """Return the tables of a step: as they were kept, or computed now and kept."""
-        with timed(name, self.seconds):
+        with measured(name, self.spent):
             found = self.shelf.load(name) if self.shelf is not None else None
             if found is not None:
                 self.resumed.append(name)

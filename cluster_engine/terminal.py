@@ -137,7 +137,7 @@ def batch_summary(report: BatchReport, uri: str) -> Text:
     return Text.assemble(
         f"{report.n_episodes:,} episodes ({report.n_new_episodes:,} new), {way}, give {report.n_concepts:,} concepts "
         f"with {report.n_bindings:,} bindings, cut at distance {report.cut_distance:.3f}: {result}\n{changes}\n",
-        (", ".join(f"{phase} {spent:.2f} s" for phase, spent in report.seconds.items()) + "\n", "dim"),
+        (", ".join(f"{phase} {spent.seconds:.2f} s" for phase, spent in report.spent.items()) + "\n", "dim"),
         (refused if report.n_quarantined else "", "yellow"),
     )
 

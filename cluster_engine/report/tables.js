@@ -54,7 +54,7 @@ function startRun() {
     ...(hasMemory ? [phase.bytes === null ? null : mebibytes(phase.bytes)] : []),
     shareCell(phase.seconds / longest),
   ]);
-  const heads = ["phase", "time", ...(hasMemory ? ["memory"] : []), "share of the longest"];
+  const heads = ["phase", "time", ...(hasMemory ? ["memory until its end"] : []), "share of the longest"];
   const total = phases.reduce((sum, phase) => sum + phase.seconds, 0);
   const told = Object.entries(facts).map(([name, value]) => {
     if (name.endsWith("_bytes")) return [name.slice(0, -6).replaceAll("_", " "), mebibytes(value)];

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cluster_engine.progress import Phase, Reporter
+from cluster_engine.progress import Phase, Reporter, Spent
 from cluster_engine.shards.linkage import PooledLinkage, pooled_path
 from cluster_engine.shards.passes import form_concepts
 
@@ -32,19 +32,19 @@ class PooledEngine:
     pool : ShardPool
     memory_limit_bytes : int or None
     reporter : callable or None
-    seconds : dict of str to float
-        Wall time of the passes over pairs ("pairwise" or "neighbours") and of the merges.
+    spent : dict of str to Spent
+        What the passes over pairs ("pairwise" or "neighbours") and the merges took.
     """
 
     pool: ShardPool
     memory_limit_bytes: int | None = None
     reporter: Reporter | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
+    spent: dict[str, Spent] = field(default_factory=dict)
 
     def merge(self, points: Points, criterion: Criterion, cut: float | None) -> Merges:
         """Return the merges of points."""
         path = pooled_path(points, criterion, self.memory_limit_bytes)
-        return PooledLinkage(self.pool, points, criterion, cut, self.reporter).merges(path, self.seconds)
+        return PooledLinkage(self.pool, points, criterion, cut, self.reporter).merges(path, self.spent)
 
     def form(self, parts: Sequence[tuple[NDArray[np.float32], Moments | None]]) -> list[Formation]:
         """Return the concepts of parts, formed on the actors."""

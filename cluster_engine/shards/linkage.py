@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from cluster_engine.linkage.linkage import as_vectors, checked_norms, checked_we
 from cluster_engine.linkage.lists import N_NEIGHBOURS, agglomerate
 from cluster_engine.linkage.plan import Path, choose_path
 from cluster_engine.linkage.spanning_tree import TREE_NEIGHBOURS, merge_tree, tree_kernel
-from cluster_engine.progress import Reporter, timed
+from cluster_engine.progress import Reporter, Spent, measured
 from cluster_engine.shards.passes import NeighbourPasses, fill_matrix
 from cluster_engine.shards.pool import ShardPool, connected
 from cluster_engine.shards.rescans import Rescans
@@ -133,30 +133,30 @@ class PooledLinkage:
     cut: float | None = None
     reporter: Reporter | None = None
 
-    def merges(self, path: Path, seconds: dict[str, float]) -> Merges:
+    def merges(self, path: Path, spent: dict[str, Spent]) -> Merges:
         """Return the merges of the points, in the order found.
 
         Parameters
         ----------
         path : {"matrix", "lists", "spanning tree"}
             Of `pooled_path`.
-        seconds : dict of str to float
-            Receives the wall time of phases "pairwise" or "neighbours", and "linkage".
+        spent : dict of str to Spent
+            Receives what was taken by the phases "pairwise" or "neighbours", and "linkage".
         """
         if path == "matrix":
-            return self._through_matrix(seconds)
-        return self._from_lists(seconds) if path == "lists" else self._by_tree(seconds)
+            return self._through_matrix(spent)
+        return self._from_lists(spent) if path == "lists" else self._by_tree(spent)
 
-    def _through_matrix(self, seconds: dict[str, float]) -> Merges:
+    def _through_matrix(self, spent: dict[str, Spent]) -> Merges:
         plan = TilePlan.for_workers(len(self.points), len(self.pool))
         with SharedMatrix(plan) as matrix:
-            with timed("pairwise", seconds):
+            with measured("pairwise", spent):
                 fill_matrix(self.pool, matrix, self.points.vectors, self.criterion, self.reporter)
-            with timed("linkage", seconds):
+            with measured("linkage", spent):
                 return cluster_matrix(matrix.values, self.criterion, self.points, self.reporter).below(self.cut)
 
-    def _from_lists(self, seconds: dict[str, float]) -> Merges:
-        with timed("neighbours", seconds):
+    def _from_lists(self, spent: dict[str, Spent]) -> Merges:
+        with measured("neighbours", spent):
             lists = self._passes(self.criterion.kernel, N_NEIGHBOURS)()
         threads = count_threads()
         rescan = (
@@ -164,7 +164,7 @@ class PooledLinkage:
             if self.pool.reaches_elsewhere
             else partial(native_simd.Agglomeration.rescan, threads=threads)
         )
-        with timed("linkage", seconds):
+        with measured("linkage", spent):
             merges = agglomerate(
                 self.points,
                 self._packed(threads),
@@ -178,15 +178,15 @@ class PooledLinkage:
         self.pool.end_pass()
         return merges
 
-    def _by_tree(self, seconds: dict[str, float]) -> Merges:
+    def _by_tree(self, spent: dict[str, Spent]) -> Merges:
         threads = count_threads()
         passes = self._passes(tree_kernel(self.criterion), TREE_NEIGHBOURS)
 
         def nearest(labels: NDArray[np.int32]) -> NDArray[np.uint64]:
-            with timed("neighbours", seconds):
+            with measured("neighbours", spent):
                 return passes(labels)
 
-        with timed("linkage", seconds):
+        with measured("linkage", spent):
             merges = merge_tree(
                 self.points,
                 self._packed(threads),
@@ -196,7 +196,8 @@ class PooledLinkage:
                 cut=self.cut,
                 reporter=self.reporter,
             )
-        seconds["linkage"] -= seconds["neighbours"]  # the linkage asks for a pass whenever lists say too little
+        alone_s = spent["linkage"].seconds - spent["neighbours"].seconds  # it asks for a pass whenever lists are short
+        spent["linkage"] = replace(spent["linkage"], seconds=alone_s)
         return merges
 
     def _passes(self, kernel: native_simd.Metric, n_neighbours: int) -> NeighbourPasses:

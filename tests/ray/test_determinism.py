@@ -50,7 +50,7 @@ def batches(directory: Path, X: NDArray[np.float32], pools: dict[str, PoolConfig
             config = Config(
                 cut=CutConfig(n_groups=300), rebuild=RebuildConfig(growth=9), pool=pool, memory_limit_bytes=LISTS_ONLY
             )
-            assert "neighbours" in ce.consolidate(first, store, config).seconds
+            assert "neighbours" in ce.consolidate(first, store, config).spent
             digests[name, order] = ce.consolidate(second, store, config).content_sha256
     return digests
 
