@@ -169,7 +169,7 @@ def test_a_pass_interrupted_while_an_actor_restarts_leaves_a_pool_that_works() -
 
 
 def test_an_actor_whose_cpu_was_taken_is_not_waited_for() -> None:
-    with ShardPool(PoolConfig(start_timeout_s=10.0), fake_topology(4)) as pool:
+    with ShardPool(PoolConfig(start_timeout_s=30.0), fake_topology(4)) as pool:
         rivals: list[object] = []
 
         def kill(progress: Progress) -> None:
