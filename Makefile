@@ -36,7 +36,7 @@ browser: $(VENV)/.installed-test
 	tests/browser/chromium.sh
 	$(BIN)/python -m pytest tests/browser
 
-bench: $(VENV)/.installed-bench $(VENV)-rac
+bench: $(VENV)/.installed-bench $(VENV)-rac $(VENV)-chroma
 	$(BIN)/python -m benchmarks.kernels
 	$(BIN)/python -m benchmarks.similarity
 	$(BIN)/python -m benchmarks.linkage
@@ -47,12 +47,17 @@ bench: $(VENV)/.installed-bench $(VENV)-rac
 	$(BIN)/python -m benchmarks.pool
 	$(BIN)/python -m benchmarks.durability
 	$(BIN)/python -m benchmarks.tiers
+	$(BIN)/python -m benchmarks.serve
 	$(BIN)/python -m benchmarks.cycles
 	$(BIN)/python -m benchmarks.plots
 
 # RAC++'s wheel needs numpy before 2. Where there is none for this Python, the results say that RAC++ is absent.
 $(VENV)-rac:
 	$(PYTHON) -m venv $@ && $@/bin/python -m pip install --quiet 'numpy<2' racplusplus==0.1.1 || rm -rf $@
+
+# Chroma pins what we do not. Where it does not install, it is not in the table.
+$(VENV)-chroma:
+	$(PYTHON) -m venv $@ && $@/bin/python -m pip install --quiet chromadb==1.5.9 || rm -rf $@
 
 bench-check: $(VENV)/.installed-test
 	benchmarks/valgrind.sh
@@ -104,4 +109,4 @@ $(VENV)/.installed-%: $(NATIVE)
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-rac build dist out *.egg-info native_simd/*.so native_simd/_simd.c
+	rm -rf $(VENV) $(VENV)-rac $(VENV)-chroma build dist out *.egg-info native_simd/*.so native_simd/_simd.c
