@@ -1,6 +1,8 @@
-"""One cycle of a store that has many episodes: ``python -m benchmarks.cycles`` writes to ``results.md``.
+"""Cycles of a store: ``python -m benchmarks.cycles`` writes to ``results.md``.
 
-The store is made once, by a batch of its own; then each run folds the same new episodes into a copy of it, in a process
+One cycle of a store that has many episodes, and a cycle a day for five years.
+
+For the one the store is made once, by a batch of its own; then each run folds the same new episodes into a copy of it, in a process
 of its own, so that its peak of memory is known. Seconds are those of the call, with the start of a local Ray and of its
 actors; the steps are in the report of the batch.
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -22,7 +25,8 @@ from benchmarks.contest import in_process, peak_bytes
 from benchmarks.figures import Figure, of_turns
 from benchmarks.machine import environment, n_cpus, vector_isas
 from benchmarks.suite import Part, Suite
-from cluster_engine.config import Config, CutConfig, LeaseConfig, RebuildConfig
+from cluster_engine.config import Config, CutConfig, LeaseConfig, RebuildConfig, RetireConfig
+from cluster_engine.shards.pool import connected
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,6 +36,10 @@ _TURNS = 3
 _SETTINGS = Config(
     cut=CutConfig(distance=0.25), rebuild=RebuildConfig(most_episodes=50_000), lease=LeaseConfig(wait_s=0)
 )
+_DAILY = Config(
+    cut=CutConfig(distance=0.4), rebuild=RebuildConfig(most_episodes=2_000), retire=RetireConfig(idle_cycles=30)
+)
+_FIRST_DAY = datetime(2020, 1, 1, tzinfo=timezone.utc)
 
 
 def groups(n: int, n_groups: int, seed: int) -> NDArray[np.float32]:
@@ -108,7 +116,48 @@ def fold(divide: int) -> list[Figure]:
     return figures
 
 
-PARTS = {"fold": Part("10,000 new episodes of 768 dimensions (mark: 15 s)", fold)}
+def years(divide: int) -> list[Figure]:
+    """Fold a few episodes of 40 topics every day, for five years."""
+    rng = np.random.default_rng(1)
+    centres, n_episodes, figures, turns_s = rng.standard_normal((40, _D)), 0, [], []
+    days = 365 // divide
+    with TemporaryDirectory() as folder, connected():
+        store, new = Path(folder, "store"), Path(folder, "new.parquet")
+        for day in range(5 * days):
+            n = int(rng.integers(1, 12))
+            vectors = centres[rng.integers(0, 40, n)] + 0.5 * rng.standard_normal((n, _D))
+            write(new, vectors.astype(np.float32), n_episodes)
+            n_episodes += n
+            slot = (_FIRST_DAY + timedelta(days=day)).isoformat()
+            start_s = time.perf_counter()
+            report = ce.consolidate(new, store, _DAILY, slot=slot)
+            turns_s.append(time.perf_counter() - start_s)
+            if (day + 1) % days == 0:
+                files = [path for path in store.rglob("*") if path.is_file()]
+                strengths = ce.ConceptStore.open(store).bindings()["strength"].to_numpy()
+                row: dict[str, str | int] = {"year": (day + 1) // days, "episodes": report.n_episodes}
+                row |= {"concepts": report.n_concepts, "least strength": f"{strengths.min():.3f}", "files": len(files)}
+                row["store"] = f"{sum(path.stat().st_size for path in files) / 1e6:.1f} MB"
+                row["vectors"] = f"{n_episodes * _D * 4 / 1e6:.1f} MB"
+                figures.append(of_turns(row, "engine", turns_s))
+                turns_s = []
+    return figures
+
+
+PARTS = {
+    "fold": Part("10,000 new episodes of 768 dimensions (mark: 15 s)", fold),
+    "years": Part(
+        "A cycle a day for five years (marks: no collapse, nothing negative, a bounded store)",
+        years,
+        note="A store keeps 100 versions. The time is that of a day's cycle: the median of the year's.",
+        needs="YEARS",
+    ),
+}
 
 if __name__ == "__main__":
-    Suite("cycles", "Cycles", "One cycle of a store, with the start of a local Ray.", PARTS).main()
+    Suite(
+        "cycles",
+        "Cycles",
+        "Cycles of a store, each with the start of its actors; one alone with that of a local Ray, too.",
+        PARTS,
+    ).main()
