@@ -2,9 +2,9 @@
 
 One cycle of a store that has many episodes, and a cycle a day for five years.
 
-For the one the store is made once, by a batch of its own; then each run folds the same new episodes into a copy of it, in a process
-of its own, so that its peak of memory is known. Seconds are those of the call, with the start of a local Ray and of its
-actors; the steps are in the report of the batch.
+For the one, the store is made once, by a batch of its own; then each run folds the same new episodes into a copy of it,
+in a process of its own, so that its peak of memory is known. Seconds are those of the call, with the start of a local
+Ray and of its actors; the steps are in the report of the batch.
 """
 
 from __future__ import annotations
@@ -155,9 +155,5 @@ PARTS = {
 }
 
 if __name__ == "__main__":
-    Suite(
-        "cycles",
-        "Cycles",
-        "Cycles of a store, each with the start of its actors; one alone with that of a local Ray, too.",
-        PARTS,
-    ).main()
+    note = "Cycles of a store, each with the start of its actors; the first table's with that of a local Ray, too."
+    Suite("cycles", "Cycles", note, PARTS).main()
