@@ -48,6 +48,7 @@ _UNSPACED = (
     "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Han
 )
 _UNSPACED_RUN = re.compile(f"[{_UNSPACED}]+")
+_SCORE_DIGITS = 9  # behind the point; 2 log(3) and log(9) are equal scores, and rounding must not choose between them
 _STEM_CHARACTERS = 4  # of a term, before another that only adds an ending of at most so many says nothing new:
 _ENDING_CHARACTERS = 2
 
@@ -106,7 +107,8 @@ def distinctive_terms(documents: Mapping[int, Iterable[str]], n_terms: int = N_T
 def _best(count: Counter[str], weights: Mapping[str, float], common: set[str], n_terms: int) -> tuple[str, ...]:
     candidates = count.keys() - common or count.keys()
     chosen: list[str] = []
-    for term in sorted(candidates, key=lambda term: (-count[term] * weights[term], term)):
+    scores = {term: round(count[term] * weights[term], _SCORE_DIGITS) for term in candidates}
+    for term in sorted(candidates, key=lambda term: (-scores[term], term)):
         if len(chosen) == n_terms:
             break
         if not any(_is_variant(term, other) for other in chosen):
