@@ -23,11 +23,12 @@ lint: $(VENV)/.installed-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+WORKERS ?= 2
 unit: $(VENV)/.installed-test
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest -n $(WORKERS) tests/unit
 
 native: $(VENV)/.installed-test
-	$(BIN)/python -m pytest tests/native
+	$(BIN)/python -m pytest -n $(WORKERS) tests/native
 
 ray: $(VENV)/.installed-test
 	$(BIN)/python -m pytest tests/ray
