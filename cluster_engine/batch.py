@@ -212,7 +212,7 @@ def repeated_report(version: ConceptStore) -> BatchReport:
         content_sha256=version.manifest.content_sha256,
         spent={
             step: Spent(row[f"{step}_s"], row[f"{step}_bytes"])
-            for step in (name.removesuffix("_s") for name in row)
-            if {f"{step}_s", f"{step}_bytes"} <= row.keys()
+            for step in (name.removesuffix("_s") for name in row if name.endswith("_s"))
+            if f"{step}_bytes" in row
         },
     )

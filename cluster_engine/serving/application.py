@@ -1,6 +1,7 @@
 """The HTTP application: one route a call of the index. Knows nothing of Ray.
 
-Requests wait for the index in threads, so that one which takes long keeps none of the others waiting.
+Requests wait for the index in threads, so that one which takes long keeps none of the others waiting. What waits for
+nothing is a coroutine, however short: a function would be given a thread, which takes longer than its work.
 """
 
 from __future__ import annotations
